@@ -1,0 +1,246 @@
+"""Table 1 as data: the paper's six networks, its 5x5 net (Sect. 4.1), and the four nets before VGG.
+
+A configuration is a tuple of frozen layers. It holds what the paper prints and nothing that can be computed from it:
+shapes, parameters and receptive fields are worked out in :mod:`vggbook.arithmetic`, modules are made in :mod:`vggbook.model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution followed by a ReLU (Sect. 2.1). ``padding=None`` means (kernel - 1) / 2, which keeps the resolution."""
+
+    channels: int
+    kernel: int = 3
+    stride: int = 1
+    padding: int | None = None
+    groups: int = 1
+
+    @property
+    def pad(self) -> int:
+        """Zero padding on each side, in pixels."""
+        return (self.kernel - 1) // 2 if self.padding is None else self.padding
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Max-pooling (Sect. 2.1: 2x2, stride 2). ``ceil=True`` rounds the output size up, as the nets before VGG do."""
+
+    kernel: int = 2
+    stride: int = 2
+    ceil: bool = False
+
+
+@dataclass(frozen=True)
+class LRN:
+    """Local response normalisation with the constants of Krizhevsky et al. (2012), Sect. 3.3.
+
+    The sum over ``size`` neighbouring channels is multiplied by ``alpha``; it is NOT divided by ``size``. PyTorch and Caffe divide,
+    so they need ``alpha * size`` = 5e-4 for the same numbers.
+    """
+
+    size: int = 5
+    alpha: float = 1e-4
+    beta: float = 0.75
+    k: float = 2.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """One network as data.
+
+    ``blocks`` numbers layers as VGG does (conv3_2: second convolution of block 3); otherwise layers are conv1, conv2, ... and
+    ``layer_names`` holds them in order. ``fc`` are the widths of the hidden fully-connected layers; the classes come on top.
+    """
+
+    name: str
+    layers: tuple[Conv | Pool | LRN, ...]
+    fc: tuple[int, ...] = (4096, 4096)
+    blocks: bool = True
+    source: str = "Table 1"
+
+    @property
+    def convs(self) -> int:
+        """Number of convolutional layers."""
+        return sum(isinstance(layer, Conv) for layer in self.layers)
+
+    @property
+    def weight_layers(self) -> int:
+        """Depth as the paper counts it: convolutional plus fully-connected layers."""
+        return self.convs + len(self.fc) + 1
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """conv1_1, pool1, ... for the VGG nets; conv1, lrn1, pool1, ... for the nets before them. One name a layer."""
+        names, block, conv, lrn = [], 1, 0, 0
+        for layer in self.layers:
+            if isinstance(layer, Conv):
+                conv += 1
+                names.append(f"conv{block}_{conv}" if self.blocks else f"conv{conv}")
+            elif isinstance(layer, LRN):
+                lrn += 1
+                names.append(f"lrn{block}_{lrn}" if self.blocks else f"lrn{conv}")
+            elif self.blocks:
+                names.append(f"pool{block}")
+                block, conv, lrn = block + 1, 0, 0
+            else:
+                names.append(f"pool{conv}")
+        return tuple(names)
+
+    @property
+    def fc_names(self) -> tuple[str, ...]:
+        """fc1, fc2, fc3 for the VGG nets (the paper's first, second and third FC layer; Caffe's fc6, fc7, fc8)."""
+        return tuple(f"fc{i + 1}" if self.blocks else f"full{i + 6}" for i in range(len(self.fc) + 1))
+
+    @property
+    def as_list(self) -> list:
+        """The usual shorthand: channels, 'M' for max-pooling, 'LRN', and 'kxk:channels' where the kernel is not 3x3."""
+        short = {Pool: lambda p: "M", LRN: lambda n: "LRN"}
+        conv = lambda c: c.channels if c.kernel == 3 else f"{c.kernel}x{c.kernel}:{c.channels}"
+        return [short.get(type(layer), conv)(layer) for layer in self.layers]
+
+
+def _table_1(*blocks: tuple[Conv | LRN, ...]) -> tuple[Conv | Pool | LRN, ...]:
+    """Blocks of layers, each closed by one 2x2 max-pooling."""
+    return tuple(layer for block in blocks for layer in (*block, Pool()))
+
+
+def _c(channels: int, times: int = 1, kernel: int = 3) -> tuple[Conv, ...]:
+    return (Conv(channels, kernel),) * times
+
+
+_UP = Pool(3, 2, ceil=True)
+_BEFORE = "Chatfield et al. (2014), as released"
+
+_ALL = (
+    Config("A", _table_1(_c(64), _c(128), _c(256, 2), _c(512, 2), _c(512, 2))),
+    Config("A-LRN", _table_1((*_c(64), LRN()), _c(128), _c(256, 2), _c(512, 2), _c(512, 2))),
+    Config("B", _table_1(_c(64, 2), _c(128, 2), _c(256, 2), _c(512, 2), _c(512, 2))),
+    Config(
+        "C",
+        _table_1(
+            _c(64, 2),
+            _c(128, 2),
+            _c(256, 2) + _c(256, kernel=1),
+            _c(512, 2) + _c(512, kernel=1),
+            _c(512, 2) + _c(512, kernel=1),
+        ),
+    ),
+    Config("D", _table_1(_c(64, 2), _c(128, 2), _c(256, 3), _c(512, 3), _c(512, 3))),
+    Config("E", _table_1(_c(64, 2), _c(128, 2), _c(256, 4), _c(512, 4), _c(512, 4))),
+    Config("B-5x5", _table_1(*(_c(width, kernel=5) for width in (64, 128, 256, 512, 512))), source="Sect. 4.1"),
+    Config(
+        "AlexNet",
+        (
+            *(Conv(96, 11, 4, 0), LRN(), _UP),
+            *(Conv(256, 5, groups=2), LRN(), _UP),
+            *(Conv(384), Conv(384, groups=2), Conv(256, groups=2), _UP),
+        ),
+        blocks=False,
+        source="Krizhevsky et al. (2012), Sect. 3.5",
+    ),
+    Config(
+        "VGG-F",
+        (
+            *(Conv(64, 11, 4, 0), LRN(), _UP),
+            *(Conv(256, 5), LRN(), _UP),
+            *(Conv(256), Conv(256), Conv(256), _UP),
+        ),
+        blocks=False,
+        source=_BEFORE,
+    ),
+    Config(
+        "VGG-M",
+        (
+            *(Conv(96, 7, 2, 0), LRN(), _UP),
+            *(Conv(256, 5, 2, 1), LRN(), _UP),
+            *(Conv(512), Conv(512), Conv(512), _UP),
+        ),
+        blocks=False,
+        source=_BEFORE,
+    ),
+    Config(
+        "VGG-S",
+        (
+            *(Conv(96, 7, 2, 0), LRN(), Pool(3, 3, ceil=True)),
+            *(Conv(256, 5, 1, 0), Pool(2, 2, ceil=True)),
+            *(Conv(512), Conv(512), Conv(512), Pool(3, 3, ceil=True)),
+        ),
+        blocks=False,
+        source=_BEFORE,
+    ),
+)
+
+
+class Configs(Mapping):
+    """The configurations by name. ``VGG11``, ``VGG13``, ``VGG16``, ``VGG19`` are aliases of A, B, D, E.
+
+    Iteration yields the eleven names themselves, aliases work in look-ups only.
+    """
+
+    aliases: ClassVar = {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}
+
+    def __init__(self, configs: tuple[Config, ...]):
+        self._configs = {config.name: config for config in configs}
+
+    def __getitem__(self, name: str) -> Config:
+        try:
+            return self._configs[self.aliases.get(name, name)]
+        except (KeyError, TypeError):
+            valid = ", ".join([*self._configs, *self.aliases])
+            raise KeyError(f"unknown configuration {name!r}; valid names: {valid}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._configs)
+
+    def __len__(self) -> int:
+        return len(self._configs)
+
+    def __repr__(self) -> str:
+        return f"CONFIGS({', '.join(self)})"
+
+
+CONFIGS = Configs(_ALL)
+
+
+def resolve(config: str | Config) -> Config:
+    """The configuration itself, or the one of that name."""
+    return config if isinstance(config, Config) else CONFIGS[config]
+
+
+def check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
+    """``image_size`` as (height, width) in pixels; raises for anything but a positive int or a pair of them."""
+    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
+    whole = lambda v: isinstance(v, Integral) and not isinstance(v, bool) and v > 0
+    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(whole, pair))):
+        raise ValueError(
+            f"image_size={image_size!r}: give a positive int, or a pair (height, width) of them, in pixels"
+        )
+    return int(pair[0]), int(pair[1])
+
+
+def check_classes(num_classes: int) -> int:
+    """``num_classes`` as an int of at least 1."""
+    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
+        raise ValueError(f"num_classes={num_classes!r}: a whole number of at least 1 is needed")
+    return int(num_classes)
+
+
+def check_width(width: float) -> float:
+    """``width`` as a positive finite multiplier of all channel counts."""
+    if not isinstance(width, Real) or isinstance(width, bool) or not 0 < width < float("inf"):
+        raise ValueError(
+            f"width={width!r}: a multiplier above 0 is needed; 1.0 is the paper's width, 0.125 an eighth of it"
+        )
+    return float(width)
+
+
+def scaled(channels: int, width: float, groups: int = 1) -> int:
+    """``channels`` times ``width``, rounded, at least one a group and a multiple of ``groups``."""
+    return max(1, round(channels * width / groups)) * groups
