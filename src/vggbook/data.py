@@ -34,3 +34,304 @@ world size. Nothing random is stored anywhere: the order depends on (seed, epoch
 `gain` multiplies the mean-subtracted pixels: the paper's value is 1; another one is a deviation to be stated.
 `loader.skipped` maps the indices of unreadable images (on_error="skip") to the reason; `len(loader.skipped)` is the count.
 """
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+# --- counter-based random numbers: a value is a function of its keys, never of what was drawn before it -------------------------
+_MASK = 0xFFFFFFFF
+
+
+def _mix(x: Tensor) -> Tensor:
+    """A bijection of the 32-bit integers that scrambles them (int64 in, int64 out; no product overflows)."""
+    for _ in range(2):
+        x = ((x ^ (x >> 16)) * 0x45D9F3B) & _MASK
+    return x ^ (x >> 16)
+
+
+def _hash(*keys) -> Tensor:
+    """Fold integers and int64 tensors (broadcast) into one 32-bit hash; a bijection of the last key for fixed earlier ones."""
+    h = torch.zeros((), dtype=torch.int64)
+    for key in keys:
+        parts = (key,) if isinstance(key, Tensor) else (torch.tensor(key >> 32 & _MASK), torch.tensor(key & _MASK))
+        for part in parts:
+            h = _mix(((h.to(part.device) ^ part) + 0x9E3779B9) & _MASK)
+    return h
+
+
+def _uniforms(key: Tensor, count: int) -> Tensor:
+    """(N,) hashes -> (N, count) float32 in [0, 1), the same on every device."""
+    stream = _mix(torch.arange(1, count + 1, device=key.device) * 0x3C6EF372 & _MASK)
+    return (_mix((key[:, None] + stream) & _MASK) >> 8).float() * 2**-24
+
+
+# --- the procedural set -----------------------------------------------------------------------------------------------------------
+SHAPES = {  # a star polygon: corners, and inner radius over outer radius (cos(pi/n) makes the edge between two corners straight)
+    "disc": (48, math.cos(math.pi / 48)),
+    "square": (4, math.cos(math.pi / 4)),
+    "triangle": (3, 0.5),
+    "star": (5, 0.45),
+    "hexagon": (6, math.cos(math.pi / 6)),
+    "spark": (4, 0.42),
+}
+TEXTURES = {  # painted where a cos u + b cos v + c cos u cos v + d cos^2 u + e > 0; u and v run across and along the object
+    "stripes": (1.0, 0.0, 0.0, 0.0, 0.0),
+    "checks": (0.0, 0.0, 1.0, 0.0, 0.0),
+    "dots": (1.0, 1.0, 0.0, 0.0, -0.7),
+    "bars": (0.5, 0.0, 0.0, 2.0, -1.0),  # thick and thin in turn
+}
+_GRIDS = {a * b: (a, b) for a, b in ((2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (5, 4), (6, 4))}  # classes: (shapes, textures)
+_SPLITS = ("train", "val", "test")
+_PLAIN, _BANDS, _WAVES = 3, 2, 3  # plain shapes, textured bands and waves in the background
+
+
+class ShapesDataset:
+    """Pictures of one textured shape each; the class is shape *and* texture, so neither alone decides.
+
+    Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter every scene; objects' radii
+    span 0.10 to 0.42 of the smallest side; colours, lighting, pose and foreshortening vary. A scene is a function of
+    (seed, split, index) alone, in continuous coordinates: any batch, order, device or size shows the same scene. Splits and indices
+    are hashed by a bijection, so no two samples of the three splits share a scene. Labels go round robin: class = index mod classes.
+
+    split: "train", "val" or "test"; n: number of images, up to 2**30.
+    size: smallest side in pixels, or (min, max): drawn per image. aspect: width / height, or (min, max): drawn per image.
+    classes: 4, 6, 9, 12, 16, 20 or 24, or names "shape-texture" (SHAPES x TEXTURES), for instance to hold classes back.
+    difficulty: 0 (large, strong contrast, no clutter) to 1. device: where pictures are drawn; CPU and GPU agree to a grey level.
+    ValueError for anything else, naming argument and value.
+    """
+
+    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.5, aspect=1.0, device="cpu"):
+        _choice("split", split, _SPLITS)
+        if not 0 < n <= 2**30:
+            raise ValueError(f"n={n}: expected 1 to 2**30 images")
+        if not 0 <= difficulty <= 1:
+            raise ValueError(f"difficulty={difficulty}: expected 0 to 1")
+        if isinstance(classes, int):
+            _choice("classes", classes, _GRIDS)
+            shapes, textures = _GRIDS[classes]
+            classes = [f"{s}-{t}" for s in list(SHAPES)[:shapes] for t in list(TEXTURES)[:textures]]
+        known = [f"{s}-{t}" for s in SHAPES for t in TEXTURES]
+        if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
+            raise ValueError(f"classes={list(classes)}: expected two or more different names among {known}")
+        self.size, self.aspect = _pair("size", size, lowest=8), _pair("aspect", aspect, lowest=0.25)
+        self.split, self.n, self.seed, self.difficulty, self.device = split, n, seed, float(difficulty), torch.device(device)
+        self.classes = tuple(classes)
+        parts = [name.split("-") for name in classes]
+        self._shape = torch.tensor([list(SHAPES).index(s) for s, _ in parts], device=self.device)
+        self._texture = torch.tensor([list(TEXTURES).index(t) for _, t in parts], device=self.device)
+
+    def __len__(self):
+        return self.n
+
+    def __getitem__(self, index):
+        if not -self.n <= index < self.n:
+            raise IndexError(f"index {index} of {self.n} images")
+        images, labels = self.batch([index % self.n])
+        return images[0], int(labels[0])
+
+    def batch(self, indices, size=None):
+        """Images uint8 (N, 3, H, W), labels int64 (N,), on `device`; a list of (3, H, W) where sizes differ.
+
+        indices: integers (sequence or tensor, shape (N,)); size: smallest side in pixels, in place of the set's own.
+        """
+        return self._draw(indices, size, self._paint, torch.uint8), self.labels(indices)
+
+    def masks(self, indices, size=None):
+        """Coverage 0..1 of each pixel by the object, float32 (N, 1, H, W); a list where sizes differ."""
+        return self._draw(indices, size, lambda scene, *grid: _star(scene["object"], *grid), torch.float32)
+
+    def labels(self, indices=None):
+        """Labels int64 (N,); of the whole set without `indices`."""
+        return self._indices(range(self.n) if indices is None else indices) % len(self.classes)
+
+    def boxes(self, indices):
+        """The object's tight bounding box, float32 (N, 4): centre x, centre y, width, height as fractions of the image's sides."""
+        scene = self._scene(self._indices(indices))
+        o, (n, rho) = scene["object"], _shape_table(scene["object"]["shape"])
+        k = torch.arange(96, device=self.device)  # every corner, inner ones too; beyond 2n they repeat
+        radius = torch.where(k % 2 == 0, 1.0, rho) * o["r"]
+        px, py = radius * torch.cos(k * math.pi / n), radius * torch.sin(k * math.pi / n) * o["tilt"]
+        c, s = torch.cos(o["angle"]), torch.sin(o["angle"])
+        xs, ys = o["x"] + c * px - s * py, o["y"] + s * px + c * py  # (N, 96), in units of the smallest side
+        (x0, x1), (y0, y1) = xs.aminmax(dim=1), ys.aminmax(dim=1)
+        w, h = scene["width"][:, 0], scene["height"][:, 0]
+        return torch.stack([(x0 + x1) / 2 / w, (y0 + y1) / 2 / h, (x1 - x0) / w, (y1 - y0) / h], dim=1)
+
+    def scales(self, indices):
+        """The object's diameter over the image's smallest side, float32 (N,)."""
+        return 2 * self._scene(self._indices(indices))["object"]["r"][:, 0]
+
+    # -- from numbers to a scene: every quantity has shape (N, 1), lengths are in units of the smallest side
+    def _indices(self, indices):
+        indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64, device=self.device)
+        if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < self.n):
+            raise IndexError(f"indices reach from {int(indices.min())} to {int(indices.max())}: expected 0 to {self.n - 1}")
+        return indices.reshape(-1)
+
+    def _scene(self, index):
+        u, at = _uniforms(_hash(self.seed, index * 3 + _SPLITS.index(self.split)), 128), 0
+
+        def draw(count, low=0.0, high=1.0):
+            nonlocal at
+            at += count
+            return low + (high - low) * u[:, at - count : at]  # (N, count)
+
+        def log_draw(count, low, high):
+            return torch.exp(draw(count, math.log(low), math.log(high)))
+
+        def angle(count):
+            return draw(count, 0, 2 * math.pi)
+
+        def colour(count):
+            return draw(3 * count).reshape(-1, count, 3)
+
+        def any_of(kinds, count):
+            return kinds[(draw(count) * len(kinds)).long()]
+
+        def texture(count, kind):
+            middle, swing = colour(count), colour(count) - 0.5
+            swing = (0.45 - 0.25 * d) * swing / swing.norm(dim=2, keepdim=True).clamp(min=0.05)
+            return dict(texture=kind, lean=angle(count), period=log_draw(count, 0.32, 0.55), u=angle(count), v=angle(count),
+                        dark=middle - swing, light=middle + swing)
+
+        def shape(count, kind, low, high):
+            r = log_draw(count, low, high)
+            return dict(shape=kind, r=r, angle=angle(count), tilt=1 - draw(count, 0, 0.4 * d),
+                        x=r + (width - 2 * r) * draw(count), y=r + (height - 2 * r) * draw(count))
+
+        d, label, aspect = self.difficulty, (index % len(self.classes))[:, None], log_draw(1, *self.aspect)
+        width, height = aspect.clamp(min=1), (1 / aspect).clamp(min=1)
+        return dict(
+            width=width, height=height, side=torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
+            object={**shape(1, self._shape[label], 0.32 - 0.22 * min(1, 2 * d), 0.42), **texture(1, self._texture[label])},
+            ground=dict(near=colour(1), far=colour(1), angle=angle(1)),
+            waves=dict(angle=angle(_WAVES), k=log_draw(_WAVES, 6, 60), phase=angle(_WAVES), colour=(colour(_WAVES) - 0.5) * 0.4 * d),
+            bands=dict(texture(_BANDS, any_of(self._texture, _BANDS)), r=log_draw(_BANDS, 0.10, 0.42), angle=angle(_BANDS),
+                       at=draw(_BANDS, -0.5, 0.5), half=draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < d)),
+            plain=dict(shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35), colour=colour(_PLAIN),
+                       present=(draw(_PLAIN) < 1.2 * d).float()),
+            light=dict(angle=angle(1), slope=draw(1, 0, 0.8 * d), gain=1 + d * draw(1, -0.4, 0.2)),
+        )
+
+    # -- from a scene to pixels, a chunk that fits the cache at a time
+    def _draw(self, indices, size, paint, dtype):
+        indices = self._indices(indices)
+        low, high = self.size if size is None else _pair("size", size, lowest=8)
+        scene = self._scene(indices) if low != high or self.aspect[0] != self.aspect[1] else None
+        side = scene["side"][:, 0] if scene and size is None else torch.full(indices.shape, float(low), device=self.device)
+        wide = scene["width"][:, 0] if scene else torch.full_like(side, max(self.aspect[0], 1))
+        high_ = scene["height"][:, 0] if scene else torch.full_like(side, max(1 / self.aspect[0], 1))
+        shapes = torch.stack([side, torch.floor(side * high_ + 1e-4), torch.floor(side * wide + 1e-4)], 1).long()  # s, H, W
+        groups, which = shapes.unique(dim=0, return_inverse=True)
+        torch.empty(7 * 2**20)  # freed at once: glibc then keeps freed blocks up to 28 MiB, and temporaries stop costing page faults
+        pictures = [None] * len(indices)
+        for g, (s, h, w) in enumerate(groups.tolist()):
+            members = (which == g).nonzero()[:, 0]
+            y, x = ((torch.arange(m, device=self.device) + 0.5) / s for m in (h, w))
+            chunk = max(1, (2**17 if self.device.type == "cpu" else 2**24) // (h * w))
+            out = torch.empty(len(members), 3 if dtype == torch.uint8 else 1, h, w, dtype=dtype, device=self.device)
+            for start in range(0, len(members), 1024):
+                scene = self._scene(indices[members[start : start + 1024]])
+                for at in range(0, len(scene["side"]), chunk):
+                    part = paint(_rows(scene, at, at + chunk), x, y, s)
+                    out[start + at : start + at + len(part)] = part
+            if len(groups) == 1:
+                return out
+            for i, picture in zip(members.tolist(), out):
+                pictures[i] = picture
+        return pictures
+
+    def _paint(self, scene, x, y, s):
+        """Back to front: ground, waves, bands, plain shapes, the object, light. Scene of N rows -> uint8 (N, 3, H, W)."""
+        ground, waves, bands, plain, thing, light = (scene[k] for k in ("ground", "waves", "bands", "plain", "object", "light"))
+        picture = _linear(ground["angle"], x, y, 0.5, 0.5) * _px(ground["far"] - ground["near"]) + _px(ground["near"])
+        waves_ = _cosine(waves["k"] * torch.cos(waves["angle"]), waves["k"] * torch.sin(waves["angle"]), waves["phase"], x, y)
+        for k in range(_WAVES):
+            picture.add_(waves_[:, k : k + 1] * _px(waves["colour"][:, k]))
+        half = bands["half"][:, :, None, None]
+        cover = half - _linear(bands["angle"], x - 0.5, y - 0.5, 1, -bands["at"][:, :, None, None]).abs_()
+        cover = cover.mul_(s).add_(0.5 * (half > 0)).clamp_(0, 1)  # (N, bands, H, W)
+        _weave(picture, cover, bands, x - 0.5, y - 0.5, s)
+        cover = _star(plain, x, y, s).mul_(plain["present"][:, :, None, None])  # (N, plain, H, W)
+        for k in range(_PLAIN):
+            part = cover[:, k : k + 1]
+            picture.mul_(1 - part).add_(part * _px(plain["colour"][:, k]))
+        _weave(picture, _star(thing, x, y, s), thing, x, y, s)
+        shade = _linear(light["angle"], x - 0.5, y - 0.5, light["slope"][:, :, None, None], 1).mul_(_px(light["gain"]) * 255)
+        return picture.mul_(shade).add_(0.5).clamp_(0, 255).to(torch.uint8)
+
+
+def _rows(scene, start, stop):
+    return {k: _rows(v, start, stop) if isinstance(v, dict) else v[start:stop] for k, v in scene.items()}
+
+
+def _px(t):
+    """(N, C) or (N, 1, C) -> (N, C, 1, 1), to broadcast over pixels."""
+    return t.reshape(len(t), -1, 1, 1)
+
+
+def _linear(angle, x, y, slope, offset):
+    """slope * (the coordinate along `angle`) + offset, (N, K, H, W) for angles (N, K), columns x (W,), rows y (H,)."""
+    c, s = (f(angle)[:, :, None, None] for f in (torch.cos, torch.sin))
+    return slope * c * x + (slope * s * y[:, None] + offset)
+
+
+def _cosine(kx, ky, phase, x, y):
+    """cos(kx x + ky y + phase), (N, K, H, W); by the addition theorem, so that no cosine is taken a pixel."""
+    a, b = (kx[:, :, None] * x + phase[:, :, None])[:, :, None, :], (ky[:, :, None] * y)[:, :, :, None]
+    return (torch.cos(a) * torch.cos(b)).sub_(torch.sin(a) * torch.sin(b))
+
+
+def _shape_table(kind):
+    table = torch.tensor(list(SHAPES.values()), device=kind.device)[kind]  # (N, K, 2)
+    return table[..., 0], table[..., 1]
+
+
+def _star(o, x, y, s):
+    """How much of each pixel star polygons cover, 0..1, (N, K, H, W)."""
+    n, rho = _shape_table(o["shape"])
+    c, k, half = torch.cos(o["angle"]) / o["r"], torch.sin(o["angle"]) / o["r"], math.pi / n
+    edge = torch.atan2(1 - rho * torch.cos(half), rho * torch.sin(half))  # direction of the edge's normal in the folded plane
+    c, k, x0, y0, half, edge, r, tilt = (_px(t) for t in (c, k, o["x"], o["y"], half, edge, o["r"], o["tilt"]))
+    px, py = c * (x - x0) + k * (y[:, None] - y0), (c / tilt) * (y[:, None] - y0) - (k / tilt) * (x - x0)  # outer radius 1
+    angle = torch.atan2(py, px)
+    folded = angle.sub_((angle / (2 * half)).round_().mul_(2 * half)).abs_()  # every half corner onto the first one
+    distance = (px * px).addcmul_(py, py).sqrt_().mul_(folded.sub_(edge).cos_()).sub_(torch.cos(edge))  # to the edge, in radii
+    return distance.mul_(-r * s).add_(0.5).clamp_(0, 1)
+
+
+def _weave(picture, cover, o, x, y, s):
+    """Paint textures where `cover` (N, K, H, W) is 1; edges are anti-aliased, and fade below two pixels a period."""
+    a, b, c, d, e = torch.tensor(list(TEXTURES.values()), device=x.device)[o["texture"]].movedim(-1, 0)[..., None, None]
+    lean, k = o["lean"], 2 * math.pi / o["period"] / o["r"]
+    u = _cosine(k * torch.cos(lean), k * torch.sin(lean), o["u"], x, y)
+    v = _cosine(-k * torch.sin(lean), k * torch.cos(lean), o["v"], x, y)
+    t = (v * c).add_(a).add_(u * d).mul_(u).add_(v.mul_(b)).add_(e)
+    t = t.mul_(_px(s / k)).add_(0.5).clamp_(0, 1)  # s / k: pixels a radian
+    for i in range(cover.shape[1]):
+        part, colour = cover[:, i : i + 1], o["light"][:, i] - o["dark"][:, i]
+        picture.mul_(1 - part).add_(part * _px(o["dark"][:, i])).add_(part * t[:, i : i + 1] * _px(colour))
+
+
+def _choice(argument, value, allowed):
+    if value not in allowed:
+        raise ValueError(f"{argument}={value!r}: expected one of {', '.join(map(repr, allowed))}")
+
+
+def _pair(argument, value, lowest):
+    """A number or (min, max) -> (min, max), checked."""
+    try:
+        low, high = (value, value) if isinstance(value, (int, float)) else value
+    except (TypeError, ValueError):
+        raise ValueError(f"{argument}={value!r}: expected a number or a pair (min, max)") from None
+    if low > high:
+        raise ValueError(f"{argument}={value!r}: the minimum must not exceed the maximum")
+    if low < lowest:
+        raise ValueError(f"{argument}={value!r}: expected at least {lowest}")
+    return low, high
