@@ -1,0 +1,259 @@
+"""The floor model against PyTorch's own counters, closed forms and an independent table; the stopwatch against a clock that we hold."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
+
+from vggbook import CONFIGS, build, count_macs, count_parameters
+from vggbook.configs import Config, Conv, Pool
+from vggbook.roofline import (
+    DEVICES,
+    FUSIONS,
+    Device,
+    data_parallel,
+    measure,
+    roofline,
+    spread,
+    stopwatch,
+    training_flops,
+)
+
+NETS = list("ABCDE")
+
+
+def step_on_meta(name, batch):
+    """One forward and backward pass through a network without memory or arithmetic."""
+    model = build(name, device="meta")
+    model(torch.zeros(batch, 3, 224, 224, device="meta")).sum().backward()
+
+
+@pytest.mark.parametrize("name", [*NETS, "B-5x5"])
+def test_training_flops_equal_what_pytorch_counts(name):
+    with FlopCounterMode(display=False) as counter:
+        step_on_meta(name, 2)
+    assert 2 * training_flops(name) == counter.get_total_flops()
+    assert roofline(name, batch=2).useful_flops == training_flops(name)
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_inference_flops_are_two_a_multiply_add(name):
+    assert roofline(name, training=False).useful_flops == 2 * count_macs(name)
+
+
+class Traffic(TorchDispatchMode):
+    """Bytes of all distinct tensors that each aten operator takes and gives back."""
+
+    def __init__(self):
+        super().__init__()
+        self.bytes = {}
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        parts = [t for t in tree_leaves((args, kwargs)) if isinstance(t, torch.Tensor)]
+        results = [t for t in tree_leaves(out) if isinstance(t, torch.Tensor)]
+        size = sum(t.nbytes for t in parts) + sum(t.nbytes for t in results)
+        self.bytes[name] = self.bytes.get(name, 0) + size
+        return out
+
+
+@pytest.mark.parametrize("name", ["A", "D"])
+def test_eager_bytes_equal_the_sizes_of_the_tensors_that_pytorch_hands_to_its_kernels(name):
+    float32 = Device("float32", 1e12, 1e11, value_bytes=4, multiple=1)
+    kernels = roofline(name, float32, batch=3, fusion="eager").kernels
+    ours = lambda label: sum(k.bytes for k in kernels if k.name == label)
+    with Traffic() as seen:
+        step_on_meta(name, 3)
+    small = 0.002  # biases, and the FC layers' ReLU and dropout, which the model leaves out
+    assert ours("pool") == seen.bytes["max_pool2d_with_indices"]
+    assert ours("conv") == pytest.approx(seen.bytes["convolution"], rel=small)
+    assert ours("ReLU") == pytest.approx(seen.bytes["relu_"], rel=small)
+    assert ours("ReLU gradient") == pytest.approx(seen.bytes["threshold_backward"], rel=small)
+    # PyTorch's pooling gradient is also handed the pooling's input, of which it reads only the shape
+    pooled_inputs = sum(4 * 3 * math.prod(s) for s in pooled_maps(name))
+    assert ours("pool gradient") == seen.bytes["max_pool2d_with_indices_backward"] - pooled_inputs
+
+
+def pooled_maps(name):
+    """Shapes (C, H, W) of the maps that enter the five poolings of Table 1, at 224 pixels."""
+    return [(c, 224 // 2**i, 224 // 2**i) for i, c in enumerate((64, 128, 256, 512, 512))]
+
+
+TABLE = {  # images/s on an H100 at 800 TFLOP/s and 3.0 TB/s, batch 256, from a separate program
+    (True, "full"): (15906, 10666, 10142, 7990, 6388),
+    (True, "conv"): (11982, 8275, 7770, 6458, 5295),
+    (True, "inductor"): (11201, 7514, 7009, 5923, 4888),
+    (True, "eager"): (8096, 5651, 5287, 4645, 3942),
+    (False, "conv"): (38183, 28218, 26897, 21814, 17779),
+    (False, "inductor"): (35805, 22936, 21240, 17939, 14730),
+}
+
+
+@pytest.mark.parametrize("training,fusion", TABLE)
+def test_floor_agrees_with_an_independent_program(training, fusion):
+    found = [round(roofline(name, "H100", 256, fusion, training).images_per_second) for name in NETS]
+    assert found == list(TABLE[training, fusion])
+
+
+def test_one_convolution_by_hand():
+    """32 images of 3 x 8 x 8, a 3x3 convolution to 16 channels, pooling to 4 x 4; then 256 values to 10 classes."""
+    net = Config("one", (Conv(16), Pool()), fc=())
+    device = Device("unit", 1.0, 1.0, value_bytes=2, multiple=1)
+    step = roofline(net, device, batch=32, fusion="conv", image_size=8, num_classes=10)
+    n, x, y, p, w = 32, 3 * 64, 16 * 64, 16 * 16, 27 * 16
+    assert [(k.name, k.flops, k.bytes) for k in step.kernels] == [
+        ("conv+bias+ReLU", 2 * n * 64 * w, 2 * (n * x + w + n * y)),
+        ("pool", 0, 2 * n * (y + p) + n * p),  # a byte for each pooled value says which of four it was
+        ("product", 2 * n * 256 * 10, 2 * (2560 + n * (256 + 10))),
+        ("input gradient", 2 * n * 256 * 10, 2 * (2560 + n * (2 * 256 + 10))),
+        ("weight gradient", 2 * n * 256 * 10, 2 * (2560 + n * (256 + 10))),
+        ("pool, ReLU, bias gradients", 0, 2 * n * p + n * p + 2 * 2 * n * y),
+        ("weight gradient", 2 * n * 64 * w, 2 * (n * y + n * x) + 4 * w),
+        ("SGD with momentum", 0, 26 * (w + 16 + 2570)),
+    ]
+    assert step.seconds == sum(max(k.flops, k.bytes) for k in step.kernels)
+
+
+def test_first_layer_is_bound_by_memory_and_block_4_by_arithmetic():
+    layers = roofline("D", "H100", fusion="conv").by_layer("forward")
+    share = {name: memory / seconds for name, (_, _, seconds, memory) in layers.items()}
+    assert share["conv1_1"] == 1 and share["fc1"] == 1
+    assert share["conv4_1"] == 0 and share["conv4_2"] == 0
+    flops, size, *_ = layers["conv1_1"]
+    assert flops / size < DEVICES["H100"].ridge < layers["conv4_2"][0] / layers["conv4_2"][1]
+
+
+def test_layers_add_up_to_the_step():
+    step = roofline("E", "T4", 64)
+    assert sum(row[2] for row in step.by_layer().values()) == pytest.approx(step.seconds)
+    assert set(step.by_layer()) == {*step.gradients, "update"}
+    assert sum(step.gradients.values()) == count_parameters("E")
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    name=st.sampled_from(NETS),
+    batch=st.integers(1, 512),
+    training=st.booleans(),
+    flops=st.floats(1e10, 1e15),
+    ridge=st.floats(1, 1000),
+)
+def test_floor_properties(name, batch, training, flops, ridge):
+    device = Device("any", flops, flops / ridge)
+    floors = [roofline(name, device, batch, fusion, training) for fusion in FUSIONS]
+    seconds = [floor.seconds for floor in floors]
+    assert seconds == sorted(seconds)  # FUSIONS runs from the most fused to the least
+    for floor in floors:
+        assert 0 < floor.share_of_peak <= 1
+        assert floor.seconds >= sum(k.flops for k in floor.kernels) / flops * (1 - 1e-9)
+        assert floor.seconds >= sum(k.bytes for k in floor.kernels) / device.bandwidth * (1 - 1e-9)
+    twice = roofline(name, Device("twice", 2 * flops, 2 * flops / ridge), batch, "conv", training)
+    assert twice.seconds == pytest.approx(roofline(name, device, batch, "conv", training).seconds / 2)
+    assert roofline(name, device, batch + 1, "conv", training).seconds >= twice.seconds
+
+
+@settings(max_examples=40, deadline=None)
+@given(devices=st.integers(2, 64), bandwidth=st.floats(1e8, 1e12), batch=st.integers(1, 256))
+def test_all_reduce_in_closed_form(devices, bandwidth, batch):
+    step = roofline("D", "H100", batch)
+    size = 4 * count_parameters("D")
+    apart = data_parallel(step, devices, bandwidth, overlap=False, latency=0)
+    together = data_parallel(step, devices, bandwidth, latency=0)
+    ring = 2 * (devices - 1) / devices * size / bandwidth
+    assert apart.communication == pytest.approx(ring) == together.communication
+    assert apart.exposed == pytest.approx(ring)
+    assert apart.efficiency == pytest.approx(step.seconds / (step.seconds + ring))
+    assert together.exposed <= apart.exposed * (1 + 1e-9)
+    assert together.exposed >= ring - step.seconds  # no more can be hidden than there is computing
+    assert together.speedup == pytest.approx(devices * step.seconds / (step.seconds + together.exposed))
+
+
+def test_all_reduce_hides_behind_the_convolutions_because_the_fc_gradients_come_first():
+    step = roofline("D", "H100", 256)
+    fc = data_parallel(step, 8, 50e9, layers=lambda name: name.startswith("fc"))
+    everything = data_parallel(step, 8, 50e9)
+    assert fc.communication > 0.88 * everything.communication and fc.exposed == 0
+    assert everything.exposed < 0.02 * everything.communication
+    assert data_parallel(step, 1, 50e9).speedup == 1
+
+
+def test_all_reduce_timeline_against_a_list_of_events():
+    """Two layers, a bucket each: the second bucket waits for the first where the network is slow."""
+    net = Config("one", (Conv(16), Pool()), fc=())
+    device = Device("unit", 1e6, 1e6)
+    step = roofline(net, device, batch=4, image_size=8, num_classes=10)
+    seconds = {(k.layer, k.phase): 0.0 for k in step.kernels}
+    for k in step.kernels:
+        seconds[k.layer, k.phase] += k.seconds(device)
+    forward = seconds["conv1_1", "forward"] + seconds["fc1", "forward"]
+    fc_ready = forward + seconds["fc1", "backward"]
+    conv_ready = fc_ready + seconds["conv1_1", "backward"]
+    for bandwidth in (1e3, 1e5, 1e7):
+        fc_sent = fc_ready + 4 * 2570 / bandwidth + 1e-3  # a ring of two moves each byte once
+        conv_sent = max(fc_sent, conv_ready) + 4 * (27 * 16 + 16) / bandwidth + 1e-3
+        found = data_parallel(step, 2, bandwidth, bucket=1, latency=1e-3)
+        assert found.exposed == pytest.approx(max(0, conv_sent - conv_ready))
+
+
+def test_stopwatch_interleaves_and_rotates():
+    calls = []
+    seconds = stopwatch({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warmup=1)
+    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
+
+
+def test_stopwatch_times_each_case_with_its_own_clock(monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr("vggbook.roofline.time.perf_counter", lambda: now[0])
+
+    def work(duration):
+        now[0] += duration
+
+    seconds = stopwatch({"short": lambda: work(1.0), "long": lambda: work(3.0)}, rounds=3)
+    assert seconds == {"short": [1.0] * 3, "long": [3.0] * 3}
+
+
+@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
+def test_spread_is_median_and_quartiles(values):
+    assert spread(values) == pytest.approx(tuple(np.percentile(values, [50, 25, 75])))
+
+
+def test_measured_ceilings_say_how():
+    found = measure(size=128, rounds=2)
+    assert found.flops > 0 and found.bandwidth > 0 and found.value_bytes == 4 and found.multiple == 1
+    assert "128 x 128" in found.basis and "float32" in found.basis
+
+
+@pytest.mark.parametrize(
+    "call,words",
+    [
+        (lambda: roofline("D", fusion="some"), "fusion='some'.*'full', 'conv', 'inductor', 'eager'"),
+        (lambda: roofline("D", device="TPU"), "device='TPU'.*'T4'"),
+        (lambda: roofline("D", batch=0), "batch=0.*from 1"),
+        (lambda: roofline("A-LRN"), "A-LRN.*LRN"),
+        (lambda: data_parallel(roofline("D", training=False), 4, 1e9), "forward pass.*training=True"),
+        (lambda: data_parallel(roofline("D"), 0, 1e9), "devices=0"),
+        (lambda: data_parallel(roofline("D"), 4, 0), "bandwidth=0"),
+        (lambda: stopwatch({}, 3), "0 cases"),
+        (lambda: stopwatch({"a": int}, 0), "rounds=0"),
+    ],
+)
+def test_bad_arguments_are_named(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+def test_nets_before_vgg_with_lrn_are_refused_and_the_rest_taken():
+    for name, config in CONFIGS.items():
+        if any(type(layer).__name__ == "LRN" for layer in config.layers):
+            with pytest.raises(ValueError, match="LRN"):
+                roofline(name)
+        else:
+            assert roofline(name).images_per_second > 0
