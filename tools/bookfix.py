@@ -1,0 +1,93 @@
+"""Sphinx extension: what the theme gets wrong, put right for this book.
+
+Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands); no script of thebe, which loads from
+another host and is emitted twice; accessible names and roles; only those files of MathJax that a browser may ask for.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
+
+SUBSTITUTIONS = [
+    # Visible text must be part of the accessible name (WCAG 2.5.3).
+    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
+    (r'<span class="search-button__kbd-shortcut">', '<span class="search-button__kbd-shortcut" aria-hidden="true">'),
+    (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r'\1 aria-hidden="true"'),
+    (r'<summary aria-label="Toggle hidden content">', "<summary>"),
+    # A landmark for the book's title.
+    (r'(<div class="sidebar-primary-items__start[^>]*>\s*)<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>)\s*</div>',
+     r'\1<div class="sidebar-primary-item" role="navigation" aria-label="Book title">\2</div>'),
+    # docutils' citations: a list without items, a role that is no longer used.
+    (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
+    (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
+]  # fmt: skip
+SUBSTITUTIONS = [(re.compile(pattern, re.S), new) for pattern, new in SUBSTITUTIONS]
+UNUSED_MATHJAX = ("adaptors", "sre", "latest.js", "node-main.js", "mml-*.js", "tex-mml-*.js", "tex-svg*.js", "tex-chtml-full*.js",
+                  "input/asciimath.js", "input/mml*", "output/svg*")  # fmt: skip
+
+
+def without_thebe(app, pagename, templatename, context, doctree):
+    def wanted(f):
+        return "thebe" not in f"{getattr(f, 'filename', f)}{getattr(f, 'attributes', {}).get('body', '')}".lower()
+
+    context["script_files"] = [f for f in context.get("script_files") or [] if wanted(f)]
+    context["css_files"] = [f for f in context.get("css_files") or [] if wanted(f)]
+
+
+def finish(app, exception):
+    if exception or app.builder.format != "html":
+        return
+    mathjax = Path(app.outdir) / "_static" / "mathjax"
+    for pattern in UNUSED_MATHJAX:
+        for path in mathjax.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    for path in Path(app.outdir).rglob("*.html"):
+        old = new = path.read_text(encoding="utf-8")
+        for pattern, replacement in SUBSTITUTIONS:
+            new = pattern.sub(replacement, new)
+        if new != old:
+            path.write_text(new, encoding="utf-8")
+
+
+def singlehtml_falls_back(app):
+    """A handler registered for singlehtml alone would switch off Sphinx's fallback to html for all other nodes."""
+    app.registry.translation_handlers.pop("singlehtml", None)
+
+
+def number_by_file_name(assign):
+    """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in the table of contents."""
+
+    def wrapped(self, env):
+        changed = assign(self, env)
+
+        def renumbered(number, chapter):
+            return type(number)([chapter, *number[1:]]) if number else number
+
+        for doc, numbers in env.toc_secnumbers.items():
+            m = re.match(r"notebooks/(\d\d)_", doc)
+            if not m:
+                continue
+            chapter = int(m[1])
+            for anchor, number in numbers.items():
+                numbers[anchor] = renumbered(number, chapter)
+            for node in env.tocs[doc].findall(lambda n: getattr(n, "attributes", {}).get("secnumber")):
+                node["secnumber"] = renumbered(node["secnumber"], chapter)
+            if "secnumber" in env.titles[doc]:
+                env.titles[doc]["secnumber"] = renumbered(env.titles[doc]["secnumber"], chapter)
+        return changed
+
+    wrapped.by_file_name = True
+    return wrapped
+
+
+def setup(app):
+    if not getattr(Collector.assign_section_numbers, "by_file_name", False):
+        Collector.assign_section_numbers = number_by_file_name(Collector.assign_section_numbers)
+    app.connect("builder-inited", singlehtml_falls_back, priority=1)
+    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("build-finished", finish, priority=900)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,83 @@
+"""``make book``: execute what changed, stage, render with Sphinx; every warning is an error. One build at a time."""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import os
+import shutil
+import subprocess
+import sys
+import time
+from contextlib import contextmanager
+
+from tools import BUILD, HTML, ROOT, SITE
+from tools.execute import CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
+from tools.stage import stage
+
+
+class BuildFailed(RuntimeError):
+    pass
+
+
+@contextmanager
+def alone():
+    """Hold the build's lock: two builds in one checkout would write into each other's pages."""
+    BUILD.mkdir(exist_ok=True)
+    with open(BUILD / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another build is running here; waiting for it", flush=True)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def render(builder: str = "html", strict: bool = True) -> None:
+    """Run Sphinx through Jupyter Book. After a failure its memory is deleted: it would not repeat the warnings of unchanged pages."""
+    command = [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())", "build", str(SITE),
+               "--path-output", str(ROOT), "--builder", builder, "--keep-going", "-n", "-q"]  # fmt: skip
+    env = {**os.environ, "PYTHONWARNINGS": "ignore"}  # deprecations inside docutils and click, not ours
+    r = subprocess.run(command + ["-W"] * strict, env=env, capture_output=True, text=True)
+    log = "\n".join(line for line in (r.stdout + r.stderr).splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line)
+    if r.returncode:
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+        shutil.rmtree(BUILD / builder, ignore_errors=True)
+        raise BuildFailed("Sphinx found:\n" + (log or (r.stdout + r.stderr)[-3000:]).replace(str(SITE) + os.sep, ""))
+    if log:
+        print(log.replace(str(SITE) + os.sep, ""))
+
+
+def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIMEOUT, timeout: float = NOTEBOOK_TIMEOUT) -> None:
+    start = time.perf_counter()
+    notebooks = sorted((ROOT / "notebooks").glob(f"{only or ''}*.ipynb"))
+    if only and not notebooks:
+        names = ", ".join(p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb")))
+        raise BuildFailed(f"no notebook starts with {only!r}; there are: {names}")
+    execute(notebooks, profile, cell_timeout=cell_timeout, timeout=timeout, say=lambda s: print(s, flush=True))
+    missing = stage(draft=bool(only))
+    if missing:
+        print(f"draft without: {', '.join(missing)}")
+    render(strict=not only)
+    index = HTML / "index.html"
+    print(f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}")
+
+
+def main(argv: list[str] | None = None) -> int:
+    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    p.add_argument("--profile", default="auto", choices=PROFILES)
+    p.add_argument("--only", help="one chapter, by the start of its file name: a draft, whose warnings are shown and not errors")
+    p.add_argument("--cell-timeout", type=float, default=CELL_TIMEOUT, help="seconds")
+    p.add_argument("--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook")
+    a = p.parse_args(argv)
+    try:
+        with alone():
+            build(a.profile, a.only, a.cell_timeout, a.timeout)
+    except (NotebookFailed, BuildFailed, ValueError) as e:
+        print(f"\n{e}\n\nThe book was not built.", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
