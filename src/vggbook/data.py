@@ -170,7 +170,7 @@ class ShapesDataset:
     # -- from numbers to a scene: every quantity has shape (N, 1), lengths are in units of the smallest side
     def _indices(self, indices):
         indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64, device=self.device)
-        if indices.numel() and not (0 <= int(indices.min()) and int(indices.max()) < self.n):
+        if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < self.n):
             raise IndexError(f"indices reach from {int(indices.min())} to {int(indices.max())}: expected 0 to {self.n - 1}")
         return indices.reshape(-1)
 
@@ -335,3 +335,374 @@ def _pair(argument, value, lowest):
     if low < lowest:
         raise ValueError(f"{argument}={value!r}: expected at least {lowest}")
     return low, high
+
+
+# --- sets of real images ----------------------------------------------------------------------------------------------------------
+class UnreadableImage(OSError):
+    """An image file that is damaged, truncated or of a kind that has no sensible conversion to 8-bit RGB; the message names it."""
+
+
+def load_image(path):
+    """Read an image file as uint8 (3, H, W), RGB 0..255.
+
+    Greyscale is repeated three times; 16-bit greyscale is divided by 257; transparent pixels are laid over white; palette and CMYK are
+    converted; the camera's orientation tag is applied. Floating-point and wider integer files have no known range: `UnreadableImage`,
+    as for damaged and truncated files.
+    """
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(path) as image:
+            image.load()
+            return _rgb(ImageOps.exif_transpose(image))
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        if isinstance(error, (FileNotFoundError, IsADirectoryError, PermissionError)):
+            raise
+        raise UnreadableImage(f"{path}: {error}") from error
+
+
+def _rgb(image):
+    """A PIL image of any mode -> uint8 (3, H, W)."""
+    import numpy as np
+    from PIL import Image
+
+    if image.mode.startswith("I"):  # 16 bits, which older Pillows open as 32
+        grey = np.asarray(image).astype(np.int64)
+        if grey.min() < 0 or grey.max() > 65535:
+            raise ValueError(f"integers from {grey.min()} to {grey.max()}: expected 8 or 16 bits a channel")
+        image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
+    elif image.mode == "F":
+        raise ValueError("floating-point pixels have no known range: convert the file to 8 bits first")
+    elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+
+
+class ArrayDataset:
+    """Images held in memory: uint8 (N, 3, H, W) or a list of (3, H, W), on any device, with labels (N,) and class names."""
+
+    def __init__(self, images, labels, classes):
+        labels = torch.as_tensor(labels, dtype=torch.int64)
+        if len(images) != len(labels) or not len(images):
+            raise ValueError(f"{len(images)} images and {len(labels)} labels: expected as many of both, and at least one")
+        for image in [images] if isinstance(images, Tensor) else images:
+            if image.dtype != torch.uint8 or image.shape[-3] != 3:
+                raise ValueError(f"images of {image.dtype}, shape {tuple(image.shape)}: expected uint8 (3, H, W)")
+        self.images, self.labels, self.classes = images, labels.to(images[0].device), tuple(classes)
+        _check_labels(self.labels, range(len(labels)), len(self.classes))
+
+    def __len__(self):
+        return len(self.labels)
+
+    def __getitem__(self, index):
+        return self.images[index], int(self.labels[index])
+
+    def batch(self, indices, size=None):
+        index = torch.as_tensor(indices, dtype=torch.int64).to(self.labels.device)
+        images = self.images[index] if isinstance(self.images, Tensor) else [self.images[i] for i in index.tolist()]
+        return images if size is None else isotropic_resize(images, size), self.labels[index]
+
+
+class FolderDataset:
+    """Image files on disk, decoded when asked for: `paths`, `labels` (both of length N) and class names."""
+
+    def __init__(self, samples, classes):
+        self.paths, self.labels = [str(path) for path, _ in samples], [label for _, label in samples]
+        self.classes = tuple(c if isinstance(c, str) else c[0] for c in classes)
+
+    def __len__(self):
+        return len(self.paths)
+
+    def __getitem__(self, index):
+        return load_image(self.paths[index]), self.labels[index]
+
+
+def open_dataset(name, root, split="train", download=False, **options):
+    """A real data set through torchvision: "cifar10", "stl10", "imagenette", "imagenet", or "folder" (root/split/class/image).
+
+    split: "train", "val" or "test". CIFAR-10 and STL-10 publish no validation set: every tenth training image is held out as "val".
+    Imagenette and ImageNet have labelled "train" and "val" only. options go to torchvision's class (Imagenette: size="320px" unless
+    given). Nothing is downloaded unless `download=True`; ImageNet must be fetched by hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the
+    others as `FolderDataset`. ValueError for unknown names and splits, FileNotFoundError where the data are not there or empty.
+    """
+    sets = {"cifar10": _SPLITS, "stl10": _SPLITS, "imagenette": ("train", "val"), "imagenet": ("train", "val"), "folder": _SPLITS}
+    _choice("name", name, sets)
+    _choice("split", split, sets[name])
+    if download and name in ("imagenet", "folder"):
+        raise ValueError(f"download=True: {name!r} cannot be downloaded; put the files in root and leave download=False")
+    from torchvision import datasets
+
+    try:
+        if name == "cifar10":
+            source = datasets.CIFAR10(root, train=split != "test", download=download, **options)
+            return _held_out(torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), source.targets, source.classes, split)
+        if name == "stl10":
+            source = datasets.STL10(root, split="test" if split == "test" else "train", download=download, **options)
+            return _held_out(torch.from_numpy(source.data), source.labels, source.classes, split)
+        if name == "imagenette":
+            source = datasets.Imagenette(root, split, download=download, **{"size": "320px", **options})
+            return FolderDataset(source._samples, source.classes)
+        if name == "imagenet":
+            source = datasets.ImageNet(root, split, **options)
+            return FolderDataset(source.samples, source.classes)
+        source = datasets.ImageFolder(Path(root, split), **options)
+    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # torchvision's RuntimeError: not there, or damaged
+        raise FileNotFoundError(f"{name!r}, split {split!r}, in root={str(root)!r}: {error}") from error
+    train = Path(root, "train")
+    if train.is_dir() and sorted(p.name for p in train.iterdir() if p.is_dir()) != source.classes:
+        raise ValueError(f"root={str(root)!r}: the class folders of {split!r} are not those of 'train'")
+    return FolderDataset(source.samples, source.classes)
+
+
+def _held_out(images, labels, classes, split):
+    labels = torch.as_tensor(labels).long()
+    index = torch.arange(len(labels))
+    keep = index if split == "test" else index[(index % 10 == 9) == (split == "val")]
+    return ArrayDataset(images[keep], labels[keep], classes)
+
+
+def in_memory(dataset, size=None, device="cpu", batch_size=256):
+    """Render, decode or copy a whole set once -> `ArrayDataset` on `device`; size: rescale isotropically to this smallest side."""
+    images, labels = [], []
+    for start in range(0, len(dataset), batch_size):
+        x, y, _, _ = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))), size=size)
+        images += [x.to(device)] if isinstance(x, Tensor) else [image[None].to(device) for image in x]
+        labels.append(y.cpu())
+    same = len({x.shape[1:] for x in images}) == 1
+    images = torch.cat(images) if same else [image for x in images for image in x]
+    return ArrayDataset(images, torch.cat(labels), dataset.classes)
+
+
+def _fetch(dataset, indices, on_error="error", size=None):
+    """(images, labels, indices, skipped {index: reason}) from anything that is a data set here."""
+    skipped, items = {}, []
+    if hasattr(dataset, "batch"):
+        images, labels = dataset.batch(indices, size)
+    else:
+        for i in indices:
+            try:
+                image, label = dataset[i]
+                items.append((image if isinstance(image, Tensor) else _rgb(image), int(label), i))
+            except (OSError, SyntaxError) as error:
+                if on_error == "error":
+                    raise error if isinstance(error, UnreadableImage) else UnreadableImage(f"image {i}: {error}") from error
+                skipped[i] = str(error)
+        if not items and skipped:
+            raise UnreadableImage(f"no readable image in a batch of {len(skipped)}: {next(iter(skipped.values()))}")
+        images, labels, indices = [x for x, _, _ in items], torch.tensor([y for _, y, _ in items]), [i for _, _, i in items]
+        images = images if size is None else isotropic_resize(images, size)
+    _check_labels(labels, indices, len(dataset.classes))
+    return images, labels, indices, skipped
+
+
+def _check_labels(labels, indices, count):
+    wrong = ((labels < 0) | (labels >= count)).nonzero()
+    if len(wrong):
+        i = int(wrong[0])
+        raise ValueError(f"label {int(labels[i])} of image {list(indices)[i]}: expected 0 to {count - 1}")
+
+
+# --- statistics of a set, streamed ------------------------------------------------------------------------------------------------
+class Eigen(NamedTuple):
+    """Principal components of RGB pixel values: variances `values` (3,) in squared grey levels, descending; `vectors` (3, 3) in columns."""
+
+    values: Tensor
+    vectors: Tensor
+
+
+def _moments(dataset, batch_size):
+    count, total, outer = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    for start in range(0, len(dataset), batch_size):
+        images = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))))[0]
+        for x in [images] if isinstance(images, Tensor) else images:
+            pixels = x.movedim(-3, 0).reshape(3, -1).double()
+            count, total, outer = count + pixels.shape[1], total + pixels.sum(1).cpu(), outer + (pixels @ pixels.T).cpu()
+    if not count:
+        raise ValueError("the data set is empty: expected at least one image")
+    mean = total / count
+    return mean, outer / count - mean[:, None] * mean
+
+
+def mean_rgb(dataset, batch_size=256):
+    """The mean RGB over all pixels of a set, float32 (3,), 0..255 (Sect. 2.1); streamed, summed in float64."""
+    return _moments(dataset, batch_size)[0].float()
+
+
+def pca_rgb(dataset, batch_size=256):
+    """Principal components of all RGB pixels of a set -> `Eigen`, for `colour_shift`; streamed."""
+    values, vectors = torch.linalg.eigh(_moments(dataset, batch_size)[1])
+    vectors = vectors * vectors.sum(0).sign()  # the sign is arbitrary: make brighter positive
+    return Eigen(values.flip(0).clamp(min=0).float(), vectors.flip(1).float())
+
+
+# --- the steps from a stored image to a training crop -----------------------------------------------------------------------------
+def isotropic_resize(images, S):
+    """Rescale to smallest side S, keeping the aspect (Sect. 3.1): bilinear with anti-aliasing, as torchvision's `Resize(S)` does.
+
+    images: (3, H, W), (N, 3, H, W) or a list of (3, H, W), uint8 or float. S: pixels, or one a image (N values).
+    Returns the same kind; a list where S is given per image. The longer side is rounded down. uint8 on a CPU is resampled in
+    fixed point, elsewhere in float32 and rounded: they agree to one grey level.
+    """
+    if isinstance(S, int):
+        if isinstance(images, Tensor):
+            return _resize(images[None], S)[0] if images.dim() == 3 else _resize(images, S)
+        S = [S] * len(images)
+    S = [int(s) for s in S]
+    if len(S) != len(images):
+        raise ValueError(f"S has {len(S)} values: expected one for each of the {len(images)} images")
+    out = [None] * len(images)
+    for members, resized in _resized(images, S):
+        for i, image in zip(members, resized):
+            out[i] = image
+    return out
+
+
+def _resized(images, S):
+    """Yield (positions, (n, 3, h, w)) for images that share shape and S: so many images are rescaled in one call."""
+    groups = {}
+    for i, s in enumerate(S):
+        groups.setdefault((images[i].shape, s), []).append(i)
+    for (_, s), members in groups.items():
+        whole = isinstance(images, Tensor) and len(members) == len(images)
+        x = images if whole else images[members] if isinstance(images, Tensor) else torch.stack([images[i] for i in members])
+        yield members, _resize(x, s)
+
+
+def _resize(x, s):
+    h, w = x.shape[-2:]
+    if s < 1:
+        raise ValueError(f"S={s}: expected a smallest side of at least 1 pixel")
+    size = (s, int(s * w / h)) if h <= w else (int(s * h / w), s)
+    if size == (h, w):
+        return x
+    if x.dtype == torch.uint8 and x.device.type != "cpu":
+        return _resize(x.float(), s).round_().clamp_(0, 255).to(torch.uint8)
+    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+
+
+def random_crop_flip(batch, crop, generator=None, flip=True):
+    """A random crop an image, mirrored with probability 1/2 (Sect. 3.1): (N, 3, H, W) or a list of (3, H, W) -> (N, 3, crop, crop).
+
+    ValueError where an image is smaller than the crop. `generator` may live on any device; without it torch's global one is used.
+    """
+    u = torch.rand(len(batch), 3, generator=generator, device=generator.device if generator is not None else "cpu")
+    if isinstance(batch, Tensor):
+        return _crop(batch, crop, u, flip)
+    return torch.cat([_crop(image[None], crop, u[i : i + 1], flip) for i, image in enumerate(batch)])
+
+
+def _crop(x, crop, u=None, flip=False):
+    """Crops of (N, 3, H, W) where the uniforms u (N, 3) say: top, left, mirrored; central without them."""
+    n, _, h, w = x.shape
+    if not 1 <= crop <= min(h, w):
+        raise ValueError(f"crop={crop}: expected 1 to {min(h, w)} for images of {h} x {w} pixels")
+    if u is None:
+        top, left = (h - crop) // 2, (w - crop) // 2
+        return x[:, :, top : top + crop, left : left + crop]
+    step = torch.arange(crop)
+    top, left = (u.cpu()[:, :2] * torch.tensor([h - crop + 1, w - crop + 1])).long().unbind(1)
+    columns = torch.where((u.cpu()[:, 2:] < 0.5) & flip, crop - 1 - step, step) + left[:, None]  # (N, crop)
+    rows = top[:, None] + step
+    image, channel = torch.arange(n)[:, None, None, None], torch.arange(3)[:, None, None]
+    index = (t.to(x.device, non_blocking=True) for t in (image, channel, rows[:, None, :, None], columns[:, None, None, :]))
+    return x[tuple(index)]
+
+
+def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
+    """Add one random colour to each image (Krizhevsky et al., 2012, Sect. 4.1, after Sect. 3.1): float32 (N, 3, H, W), 0..255, not clipped.
+
+    The shift is the sum over the principal components i of vectors[:, i] * alpha_i * sqrt(values[i]), alpha_i from N(0, std).
+    Units: `eigen` = (values, vectors) is that of RGB on 0..255, so values are variances in squared grey levels and their roots
+    grey levels. The AlexNet text multiplies by the eigenvalue itself: on 0..255 that would be shifts of hundreds of grey levels; the
+    constants in common use (0.2175, 0.0188, 0.0045, on 0..1) are standard deviations too. alpha: (N, 3), in place of random ones.
+    """
+    values, vectors = (torch.as_tensor(t, dtype=torch.float32) for t in eigen)
+    if alpha is None:
+        alpha = std * torch.randn(len(batch), 3, generator=generator, device=generator.device if generator is not None else "cpu")
+    shift = (alpha.to(values.device) * values.sqrt()) @ vectors.T  # (N, 3)
+    return batch + shift.to(batch.device)[:, :, None, None]
+
+
+class Loader:
+    """Training or validation batches of a set; see the top of this module for the arguments and what makes it repeatable."""
+
+    def __init__(self, dataset, batch_size=256, *, crop=224, scales=256, mean, colour=None, flip=True, shuffle=True, augment=True,
+                 drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0, gain=1.0):
+        _choice("on_error", on_error, ("error", "skip"))
+        low, high = _pair("scales", scales, lowest=1)
+        if low < crop:
+            raise ValueError(f"scales={scales!r}: the smallest side S must be at least crop={crop}")
+        if not 0 <= rank < world_size:
+            raise ValueError(f"rank={rank}: expected 0 to {world_size - 1} for world_size={world_size}")
+        if batch_size < 1 or batch_size % world_size:
+            raise ValueError(f"batch_size={batch_size}: expected a positive multiple of the {world_size} processes")
+        drop_last = shuffle if drop_last is None else drop_last
+        if len(dataset) < (batch_size if drop_last else 1):
+            raise ValueError(f"batch_size={batch_size}: the data set has only {len(dataset)} images")
+        if not augment and low != high:
+            raise ValueError(f"scales={scales!r}: expected one smallest side S where augment=False")
+        self.mean = torch.as_tensor(mean, dtype=torch.float32, device=device)
+        if self.mean.shape != (3,):
+            raise ValueError(f"mean of shape {tuple(self.mean.shape)}: expected the mean RGB, 3 values on 0..255")
+        if workers and str(getattr(dataset, "device", getattr(getattr(dataset, "labels", None), "device", "cpu"))).startswith("cuda"):
+            raise ValueError(f"workers={workers}: a data set on a GPU is read by this process; expected 0")
+        self.dataset, self.batch_size, self.crop, self.scales, self.colour = dataset, batch_size, crop, (int(low), int(high)), colour
+        self.flip, self.shuffle, self.augment, self.drop_last, self.seed, self.gain = flip, shuffle, augment, drop_last, seed, gain
+        self.rank, self.world_size, self.device, self.on_error, self.workers = rank, world_size, torch.device(device), on_error, workers
+        self.skipped = {}
+
+    def __len__(self):
+        n = len(self.dataset)
+        return n // self.batch_size if self.drop_last else -(-n // self.batch_size)
+
+    def order(self, epoch):
+        """The order of the whole set in this epoch, int64 (n,): sorted by a hash, the same everywhere."""
+        index = torch.arange(len(self.dataset))
+        return torch.argsort(_hash(self.seed, epoch, -1, index), stable=True) if self.shuffle else index
+
+    def epoch(self, epoch, start=0):
+        """Iterate over (images, labels, indices) of this rank, from global batch `start` of the epoch on."""
+        if not 0 <= start <= len(self):
+            raise ValueError(f"start={start}: expected 0 to {len(self)}, the number of batches")
+        order = self.order(epoch)[start * self.batch_size : len(self) * self.batch_size]
+        parts = [batch.tensor_split(self.world_size)[self.rank].tolist() for batch in order.split(self.batch_size)]
+        source, fast = _Crops(self, epoch), self.device.type == "cuda"
+        if self.workers and parts:
+            batches = torch.utils.data.DataLoader(source, batch_size=None, sampler=parts, num_workers=self.workers, pin_memory=fast)
+        else:
+            batches = map(source.__getitem__, parts)
+        for images, labels, indices, skipped in batches:
+            self.skipped.update(skipped)
+            images = images.to(self.device, non_blocking=fast).float()
+            if self.augment and self.colour is not None:
+                images = colour_shift(images, self.colour, alpha=0.1 * self._normals(epoch, indices))
+            images = images.sub_(self.mean[:, None, None])
+            yield images if self.gain == 1 else images.mul_(self.gain), labels.to(self.device, non_blocking=fast), indices
+
+    def _keys(self, epoch, indices):
+        return _hash(self.seed, epoch, 0, torch.as_tensor(indices, dtype=torch.int64))
+
+    def _normals(self, epoch, indices):
+        u = _uniforms(self._keys(epoch, indices), 10)[:, 4:]  # the first four place the crop
+        return torch.sqrt(-2 * torch.log(1 - u[:, :3])) * torch.cos(2 * math.pi * u[:, 3:])  # Box and Muller, (N, 3)
+
+
+class _Crops:
+    """A list of indices -> (uint8 crops (n, 3, crop, crop), labels (n,), indices (n,), skipped), in this process or a worker."""
+
+    def __init__(self, loader, epoch):
+        self.loader, self.epoch = loader, epoch
+
+    def __getitem__(self, indices):
+        at = self.loader
+        if not indices:
+            return torch.empty(0, 3, at.crop, at.crop, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), torch.empty(0).long(), {}
+        images, labels, indices, skipped = _fetch(at.dataset, indices, at.on_error)
+        indices, (low, high) = torch.as_tensor(indices), at.scales
+        u = _uniforms(at._keys(self.epoch, indices), 4)
+        S = (low + (u[:, 0] * (high - low + 1)).long()).tolist()
+        crops = torch.empty(len(S), 3, at.crop, at.crop, dtype=torch.uint8, device=images[0].device)
+        for members, resized in _resized(images, S):
+            crops[members] = _crop(resized, at.crop, u[members][:, 1:] if at.augment else None, at.flip)
+        return crops, labels, indices, skipped
