@@ -120,7 +120,8 @@ class ShapesDataset:
         if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
             raise ValueError(f"classes={list(classes)}: expected two or more different names among {known}")
         self.size, self.aspect = _pair("size", size, lowest=8), _pair("aspect", aspect, lowest=0.25)
-        self.split, self.n, self.seed, self.difficulty, self.device = split, n, seed, float(difficulty), torch.device(device)
+        self.split, self.n, self.seed, self.difficulty = split, n, seed, float(difficulty)
+        self.device = torch.device(device)
         self.classes = tuple(classes)
         parts = [name.split("-") for name in classes]
         self._shape = torch.tensor([list(SHAPES).index(s) for s, _ in parts], device=self.device)
@@ -169,7 +170,8 @@ class ShapesDataset:
 
     # -- from numbers to a scene: every quantity has shape (N, 1), lengths are in units of the smallest side
     def _indices(self, indices):
-        indices = torch.as_tensor(indices if isinstance(indices, Tensor) else list(indices), dtype=torch.int64, device=self.device)
+        indices = indices if isinstance(indices, Tensor) else list(indices)
+        indices = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
         if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < self.n):
             raise IndexError(f"indices reach from {int(indices.min())} to {int(indices.max())}: expected 0 to {self.n - 1}")
         return indices.reshape(-1)
@@ -197,39 +199,44 @@ class ShapesDataset:
         def texture(count, kind):
             middle, swing = colour(count), colour(count) - 0.5
             swing = (0.45 - 0.25 * d) * swing / swing.norm(dim=2, keepdim=True).clamp(min=0.05)
-            return dict(texture=kind, lean=angle(count), period=log_draw(count, 0.32, 0.55), u=angle(count), v=angle(count),
-                        dark=middle - swing, light=middle + swing)
+            return {"texture": kind, "lean": angle(count), "period": log_draw(count, 0.32, 0.55), "u": angle(count),
+                    "v": angle(count), "dark": middle - swing, "light": middle + swing}
 
         def shape(count, kind, low, high):
             r = log_draw(count, low, high)
-            return dict(shape=kind, r=r, angle=angle(count), tilt=1 - draw(count, 0, 0.4 * d),
-                        x=r + (width - 2 * r) * draw(count), y=r + (height - 2 * r) * draw(count))
+            return {"shape": kind, "r": r, "angle": angle(count), "tilt": 1 - draw(count, 0, 0.4 * d),
+                    "x": r + (width - 2 * r) * draw(count), "y": r + (height - 2 * r) * draw(count)}
 
         d, label, aspect = self.difficulty, (index % len(self.classes))[:, None], log_draw(1, *self.aspect)
         width, height = aspect.clamp(min=1), (1 / aspect).clamp(min=1)
-        return dict(
-            width=width, height=height, side=torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
-            object={**shape(1, self._shape[label], 0.32 - 0.22 * min(1, 2 * d), 0.42), **texture(1, self._texture[label])},
-            ground=dict(near=colour(1), far=colour(1), angle=angle(1)),
-            waves=dict(angle=angle(_WAVES), k=log_draw(_WAVES, 6, 60), phase=angle(_WAVES), colour=(colour(_WAVES) - 0.5) * 0.4 * d),
-            bands=dict(texture(_BANDS, any_of(self._texture, _BANDS)), r=log_draw(_BANDS, 0.10, 0.42), angle=angle(_BANDS),
-                       at=draw(_BANDS, -0.5, 0.5), half=draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < d)),
-            plain=dict(shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35), colour=colour(_PLAIN),
-                       present=(draw(_PLAIN) < 1.2 * d).float()),
-            light=dict(angle=angle(1), slope=draw(1, 0, 0.8 * d), gain=1 + d * draw(1, -0.4, 0.2)),
-        )
+        smallest, largest = 0.32 - 0.22 * min(1, 2 * d), 0.42
+        return {
+            "width": width, "height": height,
+            "side": torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
+            "object": shape(1, self._shape[label], smallest, largest) | texture(1, self._texture[label]),
+            "ground": {"near": colour(1), "far": colour(1), "angle": angle(1)},
+            "waves": {"angle": angle(_WAVES), "k": log_draw(_WAVES, 6, 60), "phase": angle(_WAVES),
+                      "colour": (colour(_WAVES) - 0.5) * 0.4 * d},
+            "bands": texture(_BANDS, any_of(self._texture, _BANDS)) | {
+                "r": log_draw(_BANDS, 0.10, 0.42), "angle": angle(_BANDS), "at": draw(_BANDS, -0.5, 0.5),
+                "half": draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < d)},
+            "plain": shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35) | {
+                "colour": colour(_PLAIN), "present": (draw(_PLAIN) < 1.2 * d).float()},
+            "light": {"angle": angle(1), "slope": draw(1, 0, 0.8 * d), "gain": 1 + d * draw(1, -0.4, 0.2)},
+        }
 
     # -- from a scene to pixels, a chunk that fits the cache at a time
     def _draw(self, indices, size, paint, dtype):
         indices = self._indices(indices)
         low, high = self.size if size is None else _pair("size", size, lowest=8)
-        scene = self._scene(indices) if low != high or self.aspect[0] != self.aspect[1] else None
-        side = scene["side"][:, 0] if scene and size is None else torch.full(indices.shape, float(low), device=self.device)
-        wide = scene["width"][:, 0] if scene else torch.full_like(side, max(self.aspect[0], 1))
-        high_ = scene["height"][:, 0] if scene else torch.full_like(side, max(1 / self.aspect[0], 1))
-        shapes = torch.stack([side, torch.floor(side * high_ + 1e-4), torch.floor(side * wide + 1e-4)], 1).long()  # s, H, W
-        groups, which = shapes.unique(dim=0, return_inverse=True)
-        torch.empty(7 * 2**20)  # freed at once: glibc then keeps freed blocks up to 28 MiB, and temporaries stop costing page faults
+        if not len(indices) or low != int(low):
+            raise ValueError(f"size={low}, {len(indices)} indices: expected a whole number of pixels and at least one index")
+        varied = (low != high and size is None) or self.aspect[0] != self.aspect[1]
+        scene = self._scene(indices) if varied else self._scene(indices[:1])
+        side = scene["side"][:, 0] if size is None else torch.full((len(scene["side"]),), low, device=self.device)
+        h, w = (torch.floor(side * scene[k][:, 0] + 1e-4) for k in ("height", "width"))
+        groups, which = torch.stack([side, h, w], 1).long().expand(len(indices), 3).unique(dim=0, return_inverse=True)
+        torch.empty(7 * 2**20)  # freed at once: glibc then keeps blocks up to 28 MiB, and temporaries cost no page faults
         pictures = [None] * len(indices)
         for g, (s, h, w) in enumerate(groups.tolist()):
             members = (which == g).nonzero()[:, 0]
@@ -249,21 +256,23 @@ class ShapesDataset:
 
     def _paint(self, scene, x, y, s):
         """Back to front: ground, waves, bands, plain shapes, the object, light. Scene of N rows -> uint8 (N, 3, H, W)."""
-        ground, waves, bands, plain, thing, light = (scene[k] for k in ("ground", "waves", "bands", "plain", "object", "light"))
+        ground, waves, bands = scene["ground"], scene["waves"], scene["bands"]
+        plain, thing, light = scene["plain"], scene["object"], scene["light"]
         picture = _linear(ground["angle"], x, y, 0.5, 0.5) * _px(ground["far"] - ground["near"]) + _px(ground["near"])
-        waves_ = _cosine(waves["k"] * torch.cos(waves["angle"]), waves["k"] * torch.sin(waves["angle"]), waves["phase"], x, y)
+        kx, ky = waves["k"] * torch.cos(waves["angle"]), waves["k"] * torch.sin(waves["angle"])
+        swell = _cosine(kx, ky, waves["phase"], x, y)  # (N, waves, H, W)
         for k in range(_WAVES):
-            picture.add_(waves_[:, k : k + 1] * _px(waves["colour"][:, k]))
-        half = bands["half"][:, :, None, None]
-        cover = half - _linear(bands["angle"], x - 0.5, y - 0.5, 1, -bands["at"][:, :, None, None]).abs_()
+            picture.add_(swell[:, k : k + 1] * _px(waves["colour"][:, k]))
+        half = _px(bands["half"])
+        cover = half - _linear(bands["angle"], x - 0.5, y - 0.5, 1, -_px(bands["at"])).abs_()
         cover = cover.mul_(s).add_(0.5 * (half > 0)).clamp_(0, 1)  # (N, bands, H, W)
         _weave(picture, cover, bands, x - 0.5, y - 0.5, s)
-        cover = _star(plain, x, y, s).mul_(plain["present"][:, :, None, None])  # (N, plain, H, W)
+        cover = _star(plain, x, y, s).mul_(_px(plain["present"]))  # (N, plain, H, W)
         for k in range(_PLAIN):
             part = cover[:, k : k + 1]
             picture.mul_(1 - part).add_(part * _px(plain["colour"][:, k]))
         _weave(picture, _star(thing, x, y, s), thing, x, y, s)
-        shade = _linear(light["angle"], x - 0.5, y - 0.5, light["slope"][:, :, None, None], 1).mul_(_px(light["gain"]) * 255)
+        shade = _linear(light["angle"], x - 0.5, y - 0.5, _px(light["slope"]), 1).mul_(_px(light["gain"]) * 255)
         return picture.mul_(shade).add_(0.5).clamp_(0, 255).to(torch.uint8)
 
 
@@ -297,12 +306,13 @@ def _star(o, x, y, s):
     """How much of each pixel star polygons cover, 0..1, (N, K, H, W)."""
     n, rho = _shape_table(o["shape"])
     c, k, half = torch.cos(o["angle"]) / o["r"], torch.sin(o["angle"]) / o["r"], math.pi / n
-    edge = torch.atan2(1 - rho * torch.cos(half), rho * torch.sin(half))  # direction of the edge's normal in the folded plane
+    edge = torch.atan2(1 - rho * torch.cos(half), rho * torch.sin(half))  # direction of the edge's normal, once folded
     c, k, x0, y0, half, edge, r, tilt = (_px(t) for t in (c, k, o["x"], o["y"], half, edge, o["r"], o["tilt"]))
-    px, py = c * (x - x0) + k * (y[:, None] - y0), (c / tilt) * (y[:, None] - y0) - (k / tilt) * (x - x0)  # outer radius 1
+    dx, dy = x - x0, y[:, None] - y0
+    px, py = c * dx + k * dy, (c / tilt) * dy - (k / tilt) * dx  # the shape's own plane: outer radius 1, upright
     angle = torch.atan2(py, px)
     folded = angle.sub_((angle / (2 * half)).round_().mul_(2 * half)).abs_()  # every half corner onto the first one
-    distance = (px * px).addcmul_(py, py).sqrt_().mul_(folded.sub_(edge).cos_()).sub_(torch.cos(edge))  # to the edge, in radii
+    distance = (px * px).addcmul_(py, py).sqrt_().mul_(folded.sub_(edge).cos_()).sub_(torch.cos(edge))  # in radii
     return distance.mul_(-r * s).add_(0.5).clamp_(0, 1)
 
 
@@ -385,7 +395,7 @@ class ArrayDataset:
     def __init__(self, images, labels, classes):
         labels = torch.as_tensor(labels, dtype=torch.int64)
         if len(images) != len(labels) or not len(images):
-            raise ValueError(f"{len(images)} images and {len(labels)} labels: expected as many of both, and at least one")
+            raise ValueError(f"{len(images)} images, {len(labels)} labels: expected as many of both, and at least one")
         for image in [images] if isinstance(images, Tensor) else images:
             if image.dtype != torch.uint8 or image.shape[-3] != 3:
                 raise ValueError(f"images of {image.dtype}, shape {tuple(image.shape)}: expected uint8 (3, H, W)")
@@ -399,9 +409,9 @@ class ArrayDataset:
         return self.images[index], int(self.labels[index])
 
     def batch(self, indices, size=None):
-        index = torch.as_tensor(indices, dtype=torch.int64).to(self.labels.device)
-        images = self.images[index] if isinstance(self.images, Tensor) else [self.images[i] for i in index.tolist()]
-        return images if size is None else isotropic_resize(images, size), self.labels[index]
+        indices = torch.as_tensor(indices, dtype=torch.int64).tolist()
+        images = _take(self.images, indices)
+        return images if size is None else isotropic_resize(images, size), _take(self.labels, indices)
 
 
 class FolderDataset:
@@ -426,17 +436,17 @@ def open_dataset(name, root, split="train", download=False, **options):
     given). Nothing is downloaded unless `download=True`; ImageNet must be fetched by hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the
     others as `FolderDataset`. ValueError for unknown names and splits, FileNotFoundError where the data are not there or empty.
     """
-    sets = {"cifar10": _SPLITS, "stl10": _SPLITS, "imagenette": ("train", "val"), "imagenet": ("train", "val"), "folder": _SPLITS}
-    _choice("name", name, sets)
-    _choice("split", split, sets[name])
+    _choice("name", name, ("cifar10", "stl10", "imagenette", "imagenet", "folder"))
+    _choice("split", split, _SPLITS[:2] if name.startswith("imagenet") else _SPLITS)
     if download and name in ("imagenet", "folder"):
-        raise ValueError(f"download=True: {name!r} cannot be downloaded; put the files in root and leave download=False")
+        raise ValueError(f"download=True: {name!r} cannot be downloaded; put its files in root, with download=False")
     from torchvision import datasets
 
     try:
         if name == "cifar10":
             source = datasets.CIFAR10(root, train=split != "test", download=download, **options)
-            return _held_out(torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous(), source.targets, source.classes, split)
+            images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
+            return _held_out(images, source.targets, source.classes, split)
         if name == "stl10":
             source = datasets.STL10(root, split="test" if split == "test" else "train", download=download, **options)
             return _held_out(torch.from_numpy(source.data), source.labels, source.classes, split)
@@ -447,7 +457,7 @@ def open_dataset(name, root, split="train", download=False, **options):
             source = datasets.ImageNet(root, split, **options)
             return FolderDataset(source.samples, source.classes)
         source = datasets.ImageFolder(Path(root, split), **options)
-    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # torchvision's RuntimeError: not there, or damaged
+    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # RuntimeError: torchvision found no good copy
         raise FileNotFoundError(f"{name!r}, split {split!r}, in root={str(root)!r}: {error}") from error
     train = Path(root, "train")
     if train.is_dir() and sorted(p.name for p in train.iterdir() if p.is_dir()) != source.classes:
@@ -486,11 +496,12 @@ def _fetch(dataset, indices, on_error="error", size=None):
                 items.append((image if isinstance(image, Tensor) else _rgb(image), int(label), i))
             except (OSError, SyntaxError) as error:
                 if on_error == "error":
-                    raise error if isinstance(error, UnreadableImage) else UnreadableImage(f"image {i}: {error}") from error
+                    raise UnreadableImage(f"image {i}: {error}") from error
                 skipped[i] = str(error)
         if not items and skipped:
             raise UnreadableImage(f"no readable image in a batch of {len(skipped)}: {next(iter(skipped.values()))}")
-        images, labels, indices = [x for x, _, _ in items], torch.tensor([y for _, y, _ in items]), [i for _, _, i in items]
+        images, labels, indices = zip(*items)
+        labels = torch.tensor(labels)
         images = images if size is None else isotropic_resize(images, size)
     _check_labels(labels, indices, len(dataset.classes))
     return images, labels, indices, skipped
@@ -517,7 +528,8 @@ def _moments(dataset, batch_size):
         images = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))))[0]
         for x in [images] if isinstance(images, Tensor) else images:
             pixels = x.movedim(-3, 0).reshape(3, -1).double()
-            count, total, outer = count + pixels.shape[1], total + pixels.sum(1).cpu(), outer + (pixels @ pixels.T).cpu()
+            count, total = count + pixels.shape[1], total + pixels.sum(1).cpu()
+            outer += (pixels @ pixels.T).cpu()
     if not count:
         raise ValueError("the data set is empty: expected at least one image")
     mean = total / count
@@ -532,7 +544,7 @@ def mean_rgb(dataset, batch_size=256):
 def pca_rgb(dataset, batch_size=256):
     """Principal components of all RGB pixels of a set -> `Eigen`, for `colour_shift`; streamed."""
     values, vectors = torch.linalg.eigh(_moments(dataset, batch_size)[1])
-    vectors = vectors * vectors.sum(0).sign()  # the sign is arbitrary: make brighter positive
+    vectors = torch.where(vectors.sum(0) < 0, -vectors, vectors)  # the sign is arbitrary: make brighter positive
     return Eigen(values.flip(0).clamp(min=0).float(), vectors.flip(1).float())
 
 
@@ -565,8 +577,14 @@ def _resized(images, S):
         groups.setdefault((images[i].shape, s), []).append(i)
     for (_, s), members in groups.items():
         whole = isinstance(images, Tensor) and len(members) == len(images)
-        x = images if whole else images[members] if isinstance(images, Tensor) else torch.stack([images[i] for i in members])
-        yield members, _resize(x, s)
+        x = images if whole else _take(images, members)
+        yield members, _resize(x if isinstance(x, Tensor) else torch.stack(x), s)
+
+
+def _take(images, indices):
+    if isinstance(images, Tensor):
+        return images.index_select(0, torch.as_tensor(indices, device=images.device))
+    return [images[i] for i in indices]
 
 
 def _resize(x, s):
@@ -586,7 +604,7 @@ def random_crop_flip(batch, crop, generator=None, flip=True):
 
     ValueError where an image is smaller than the crop. `generator` may live on any device; without it torch's global one is used.
     """
-    u = torch.rand(len(batch), 3, generator=generator, device=generator.device if generator is not None else "cpu")
+    u = torch.rand(len(batch), 3, generator=generator, device=None if generator is None else generator.device)
     if isinstance(batch, Tensor):
         return _crop(batch, crop, u, flip)
     return torch.cat([_crop(image[None], crop, u[i : i + 1], flip) for i, image in enumerate(batch)])
@@ -600,13 +618,16 @@ def _crop(x, crop, u=None, flip=False):
     if u is None:
         top, left = (h - crop) // 2, (w - crop) // 2
         return x[:, :, top : top + crop, left : left + crop]
-    step = torch.arange(crop)
     top, left = (u.cpu()[:, :2] * torch.tensor([h - crop + 1, w - crop + 1])).long().unbind(1)
-    columns = torch.where((u.cpu()[:, 2:] < 0.5) & flip, crop - 1 - step, step) + left[:, None]  # (N, crop)
-    rows = top[:, None] + step
-    image, channel = torch.arange(n)[:, None, None, None], torch.arange(3)[:, None, None]
-    index = (t.to(x.device, non_blocking=True) for t in (image, channel, rows[:, None, :, None], columns[:, None, None, :]))
-    return x[tuple(index)]
+    mirrored = (u.cpu()[:, 2] < 0.5) & flip
+    if x.device.type == "cpu":  # plain copies beat a gather here
+        crops = [image[:, t : t + crop, k : k + crop] for image, t, k in zip(x, top.tolist(), left.tolist())]
+        return torch.stack([image.flip(-1) if m else image for image, m in zip(crops, mirrored.tolist())])
+    step = torch.arange(crop)
+    columns = left[:, None] + torch.where(mirrored[:, None], crop - 1 - step, step)  # (N, crop)
+    rows, columns = (top[:, None] + step).to(x.device), columns.to(x.device)
+    image, channel = (torch.arange(m, device=x.device) for m in (n, x.shape[1]))
+    return x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
 
 
 def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
@@ -619,7 +640,8 @@ def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
     """
     values, vectors = (torch.as_tensor(t, dtype=torch.float32) for t in eigen)
     if alpha is None:
-        alpha = std * torch.randn(len(batch), 3, generator=generator, device=generator.device if generator is not None else "cpu")
+        where = None if generator is None else generator.device
+        alpha = std * torch.randn(len(batch), 3, generator=generator, device=where)
     shift = (alpha.to(values.device) * values.sqrt()) @ vectors.T  # (N, 3)
     return batch + shift.to(batch.device)[:, :, None, None]
 
@@ -627,12 +649,14 @@ def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
 class Loader:
     """Training or validation batches of a set; see the top of this module for the arguments and what makes it repeatable."""
 
-    def __init__(self, dataset, batch_size=256, *, crop=224, scales=256, mean, colour=None, flip=True, shuffle=True, augment=True,
-                 drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0, gain=1.0):
+    def __init__(self, dataset, batch_size=256, *, crop=224, scales=256, mean, colour=None, flip=True, shuffle=True,
+                 augment=True, drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0, gain=1.0):
         _choice("on_error", on_error, ("error", "skip"))
         low, high = _pair("scales", scales, lowest=1)
-        if low < crop:
+        if low < crop or crop < 1:
             raise ValueError(f"scales={scales!r}: the smallest side S must be at least crop={crop}")
+        if not augment and low != high:
+            raise ValueError(f"scales={scales!r}: expected one smallest side S where augment=False")
         if not 0 <= rank < world_size:
             raise ValueError(f"rank={rank}: expected 0 to {world_size - 1} for world_size={world_size}")
         if batch_size < 1 or batch_size % world_size:
@@ -640,17 +664,16 @@ class Loader:
         drop_last = shuffle if drop_last is None else drop_last
         if len(dataset) < (batch_size if drop_last else 1):
             raise ValueError(f"batch_size={batch_size}: the data set has only {len(dataset)} images")
-        if not augment and low != high:
-            raise ValueError(f"scales={scales!r}: expected one smallest side S where augment=False")
-        self.mean = torch.as_tensor(mean, dtype=torch.float32, device=device)
+        self.mean = torch.as_tensor(mean, dtype=torch.float32).to(device)
         if self.mean.shape != (3,):
             raise ValueError(f"mean of shape {tuple(self.mean.shape)}: expected the mean RGB, 3 values on 0..255")
-        if workers and str(getattr(dataset, "device", getattr(getattr(dataset, "labels", None), "device", "cpu"))).startswith("cuda"):
-            raise ValueError(f"workers={workers}: a data set on a GPU is read by this process; expected 0")
-        self.dataset, self.batch_size, self.crop, self.scales, self.colour = dataset, batch_size, crop, (int(low), int(high)), colour
-        self.flip, self.shuffle, self.augment, self.drop_last, self.seed, self.gain = flip, shuffle, augment, drop_last, seed, gain
-        self.rank, self.world_size, self.device, self.on_error, self.workers = rank, world_size, torch.device(device), on_error, workers
-        self.skipped = {}
+        held = getattr(dataset, "labels", None)
+        if workers and torch.device(getattr(dataset, "device", getattr(held, "device", "cpu"))).type != "cpu":
+            raise ValueError(f"workers={workers}: expected 0, since a data set on a GPU is read by this process")
+        self.dataset, self.batch_size, self.crop, self.scales, self.colour = dataset, batch_size, crop, (low, high), colour
+        self.flip, self.shuffle, self.augment, self.drop_last = flip, shuffle, augment, drop_last
+        self.seed, self.gain, self.rank, self.world_size = seed, gain, rank, world_size
+        self.device, self.on_error, self.workers, self.skipped = torch.device(device), on_error, workers, {}
 
     def __len__(self):
         n = len(self.dataset)
@@ -669,7 +692,8 @@ class Loader:
         parts = [batch.tensor_split(self.world_size)[self.rank].tolist() for batch in order.split(self.batch_size)]
         source, fast = _Crops(self, epoch), self.device.type == "cuda"
         if self.workers and parts:
-            batches = torch.utils.data.DataLoader(source, batch_size=None, sampler=parts, num_workers=self.workers, pin_memory=fast)
+            loader = torch.utils.data.DataLoader
+            batches = loader(source, batch_size=None, sampler=parts, num_workers=self.workers, pin_memory=fast)
         else:
             batches = map(source.__getitem__, parts)
         for images, labels, indices, skipped in batches:
@@ -697,12 +721,14 @@ class _Crops:
     def __getitem__(self, indices):
         at = self.loader
         if not indices:
-            return torch.empty(0, 3, at.crop, at.crop, dtype=torch.uint8), torch.empty(0, dtype=torch.int64), torch.empty(0).long(), {}
+            none = torch.empty(0, dtype=torch.int64)
+            return torch.empty(0, 3, at.crop, at.crop, dtype=torch.uint8), none, none, {}
         images, labels, indices, skipped = _fetch(at.dataset, indices, at.on_error)
         indices, (low, high) = torch.as_tensor(indices), at.scales
         u = _uniforms(at._keys(self.epoch, indices), 4)
         S = (low + (u[:, 0] * (high - low + 1)).long()).tolist()
-        crops = torch.empty(len(S), 3, at.crop, at.crop, dtype=torch.uint8, device=images[0].device)
+        order, crops = [], []
         for members, resized in _resized(images, S):
-            crops[members] = _crop(resized, at.crop, u[members][:, 1:] if at.augment else None, at.flip)
-        return crops, labels, indices, skipped
+            order += members
+            crops.append(_crop(resized, at.crop, u[members, 1:] if at.augment else None, at.flip))
+        return _take(torch.cat(crops), torch.tensor(order).argsort()), labels, indices, skipped
