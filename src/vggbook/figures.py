@@ -58,3 +58,16 @@ def show_image(ax, image, title: str = "") -> None:
     ax.imshow(image.permute(1, 2, 0) if image.ndim == 3 else image, cmap="gray" if image.ndim == 2 else None)
     ax.set_title(title)
     ax.set_axis_off()
+
+
+def photo(fig, dpi: int = 120, quality: int = 78):
+    """A figure that holds photographs, as a JPEG for the notebook to show; an SVG would carry every pixel uncompressed."""
+    from io import BytesIO
+
+    import matplotlib.pyplot as plt
+    from IPython.display import Image
+
+    buffer = BytesIO()
+    fig.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality, "progressive": True})
+    plt.close(fig)
+    return Image(buffer.getvalue(), format="jpeg")
