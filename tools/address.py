@@ -99,7 +99,7 @@ def write(repo: str | None, root: Path = ROOT) -> list[str]:
         text = path.read_text()
         if not pattern.search(text):
             raise ValueError(f"{name} has lost the block that holds the address ({pattern.pattern.split('.*?')[0]})")
-        new = pattern.sub(lambda _: block, text)
+        new = pattern.sub(block.replace("\\", r"\\"), text)
         if new != text:
             path.write_text(new)
             changed.append(name)

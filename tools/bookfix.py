@@ -1,7 +1,7 @@
 """Sphinx extension: what the theme gets wrong, put right for this book.
 
 Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands); no script of thebe, which loads from
-another host and is emitted twice; accessible names and roles; only those files of MathJax that a browser may ask for.
+another host and is emitted twice, nor of toggle buttons, which nothing here uses; accessible names and roles; only those files of MathJax that a browser may ask for.
 """
 
 from __future__ import annotations
@@ -30,9 +30,10 @@ UNUSED_MATHJAX = ("adaptors", "sre", "latest.js", "node-main.js", "mml-*.js", "t
                   "input/asciimath.js", "input/mml*", "output/svg*")  # fmt: skip
 
 
-def without_thebe(app, pagename, templatename, context, doctree):
+def without_unused(app, pagename, templatename, context, doctree):
     def wanted(f):
-        return "thebe" not in f"{getattr(f, 'filename', f)}{getattr(f, 'attributes', {}).get('body', '')}".lower()
+        text = f"{getattr(f, 'filename', f)}{getattr(f, 'attributes', {}).get('body', '')}".lower()
+        return "thebe" not in text and "togglebutton" not in text
 
     context["script_files"] = [f for f in context.get("script_files") or [] if wanted(f)]
     context["css_files"] = [f for f in context.get("css_files") or [] if wanted(f)]
@@ -88,6 +89,6 @@ def setup(app):
     if not getattr(Collector.assign_section_numbers, "by_file_name", False):
         Collector.assign_section_numbers = number_by_file_name(Collector.assign_section_numbers)
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
-    app.connect("html-page-context", without_thebe, priority=900)
+    app.connect("html-page-context", without_unused, priority=900)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -29,7 +29,7 @@ import psutil
 from tools import BUILD, EXECUTED, ROOT
 
 PROFILES = ("auto", "ci", "laptop", "gpu")
-VERSIONED = "torch torchvision torchsummary numpy matplotlib scikit-learn papermill ipykernel".split()
+VERSIONED = ("torch", "torchvision", "torchsummary", "numpy", "matplotlib", "scikit-learn", "papermill", "ipykernel")
 CELL_TIMEOUT, NOTEBOOK_TIMEOUT = 300, 900  # seconds
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 

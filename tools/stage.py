@@ -7,6 +7,7 @@ the page shows: boxes, exercises, folded cells, a note on the run. The ledger an
 from __future__ import annotations
 
 import copy
+import hashlib
 import html
 import json
 import re
@@ -65,7 +66,7 @@ def box(quote: str, notebook: str) -> tuple[str, Trap | None]:
         return quote, None
     kind, mark, title, end, text = m.groups()
     body = "\n".join([text, *(re.sub(r"^> ?", "", line) for line in rest)]).strip()
-    heading = f"{kind}{mark} {title}" if title else kind
+    heading = f"[{kind}{':' * (mark == ':')}]{{.box-kind}} {title}" if title else f"[{kind}]{{.box-kind}}"
     heading += end if end in "?!" else ""
     anchor = f"{KINDS[kind]}-{notebook[:2]}-{slug(title or kind)}"
     trap = Trap((title or kind) + (end if end in "?!" else ""), body, anchor, notebook, "") if kind == "Trap" else None
@@ -148,7 +149,7 @@ def misreadings(traps: list[Trap], titles: dict[str, str]) -> str:
             last = t.notebook
         title = t.title[0].upper() + t.title[1:]
         code = f"\n\n```python\n{t.shown}\n```" if t.shown else ""
-        parts.append(f"### {title}\n\n{relocate(t.text)}{code}\n\n[In the chapter](#{t.anchor})")
+        parts.append(f"### {title}\n\n{relocate(t.text)}{code}\n\n[Shown in chapter {int(t.notebook[:2])}](#{t.anchor})")
     return "\n\n".join(parts)
 
 
@@ -201,6 +202,9 @@ def config(root: Path = ROOT) -> dict:
     """_config.yml as Sphinx gets it here: nothing is executed again; what needs an address appears once there is one."""
     cfg = yaml.safe_load((root / "_config.yml").read_text())
     cfg["execute"] = {"execute_notebooks": "off"}
+    # Sphinx does not see a change of its extensions: this value makes it write all pages anew.
+    mark = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((root / "tools").glob("*.py")))).hexdigest()[:12]
+    cfg["sphinx"]["config"].setdefault("html_context", {})["tools"] = mark
     cfg["sphinx"]["local_extensions"] = {"bookfix": str(Path("..") / ".." / "tools")}
     if repo := address.address(root):
         cfg["html"] |= {"use_repository_button": True, "use_issues_button": True, "use_edit_page_button": True,
