@@ -261,7 +261,7 @@
       const where = r.shape.length === 3 ? `The unit in row ${i}, column ${j}` : "Every unit";
       summary.textContent = `${r.name} of ${state.shown} at ${state.side} ${times} ${state.side}: `
         + `${where} sees ${seen.size} ${times} ${seen.size} pixels of the input`
-        + (outside > 0 ? `, of which ${fixed(100 * outside, 1)} % lie outside the picture, on zero padding.` : ", all inside the picture.");
+        + (outside > 0 ? `, of which ${fixed(100 * outside, 1)}% lie outside the picture, on zero padding.` : ", all inside the picture.");
       const lines = [
         ["Kind", KINDS[r.kind]],
         ["Output", shape],
@@ -313,7 +313,7 @@
       s("circle", { cx: centre[0], cy: centre[1], r: 1.6 * line, class: "ex-centre", "stroke-width": line * 0.6 })),
       h("p", { class: "ex-note" },
         `Bright: what the unit sees. Hatched: outside the ${state.side} ${times} ${state.side} picture, where it sees only zero padding. `
-        + (map > 1 ? "Dots: centres of the layer's units; click one, or use the sliders." : "The layer sees the whole map below it.")));
+        + (map > 1 ? "Dots: centres of the layer's units; click one, or use the sliders; rows and columns count from 0." : "The layer sees the whole map below it.")));
     }
 
     const centres = (r, map, line) => {
@@ -341,7 +341,7 @@
       const heights = [84, 46, 46, 46];
       const tops = [22, 136, 212, 288];
       const most = (key) => Math.max(...rows.map((r) => r[key]), 1);
-      const share = (r, key) => `${fixed((100 * r[key]) / Math.max(1, total(rows, key)), 1)} %`;
+      const share = (r, key) => `${fixed((100 * r[key]) / Math.max(1, total(rows, key)), 1)}%`;
       const svg = s("svg", { width, height: 340, role: "img",
         "aria-label": `${state.shown} as a strip of boxes from the input to the classes, with each layer's multiply-adds, parameters `
           + `and memory as bars. Largest: ${["macs", "params", "bytes"].map((key) => {
@@ -507,8 +507,8 @@
       if (a === b) return `${start}It has as many weights as one ${kernel} ${times} ${kernel} convolution.`;
       const [few, many] = [Math.min(a, b), Math.max(a, b)];
       const names = a < b ? ["single kernel", "stack"] : ["stack", "single kernel"];
-      return `${start}The ${names[0]} has ${fixed((100 * (many - few)) / few, 1)} % more weights; `
-        + `put the other way, the ${names[1]} has ${fixed((100 * (many - few)) / many, 1)} % fewer.`;
+      return `${start}The ${names[0]} has ${fixed((100 * (many - few)) / few, 1)}% more weights; `
+        + `put the other way, the ${names[1]} has ${fixed((100 * (many - few)) / many, 1)}% fewer.`;
     }
 
     /** One output unit on top and, below each layer, the units it is made from, along one axis. */

@@ -1,0 +1,374 @@
+"""The explorer in a real browser: its arithmetic and its displayed numbers against the package, its refusals, its keyboard.
+
+Kept apart from the built book: the page under test holds the two widgets and the files of book/_static/explorer alone.
+"""
+
+import html
+import json
+import os
+import random
+import re
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from tools import explorer
+from vggbook.arithmetic import smallest_image, walk
+from vggbook.configs import CONFIGS, Config, Conv, Pool
+
+CHROMIUM = "/usr/bin/chromium"
+SIZES = (96, 224, 227, 256, 448)
+needs_browser = pytest.mark.skipif(
+    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason=f"no browser at {CHROMIUM}"
+)
+NETWORK = '<div class="explorer" data-view="network" data-config="D" data-layer="conv5_3" data-table></div>'
+STACK = '<div class="explorer" data-view="stack"></div>'
+TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
+
+
+def test_configurations_written_for_the_page_are_those_of_the_package():
+    assert (explorer.FOLDER / "configs.js").read_text() == explorer.config_script(), "run python -m tools.explorer"
+    data = json.loads(re.search(r"= (\[.*\]);", explorer.config_script(), re.S)[1])
+    assert [c["name"] for c in data] == list(CONFIGS)
+
+
+def test_photograph_is_small_and_square():
+    from PIL import Image
+
+    path = explorer.FOLDER / "photo.jpg"
+    assert path.stat().st_size < 60_000
+    with Image.open(path) as image:
+        assert image.size == (explorer.SIDE, explorer.SIDE)
+
+
+def test_nothing_is_loaded_from_another_host():
+    text = "".join((explorer.FOLDER / name).read_text() for name in ("explorer.js", "explorer.css", "configs.js"))
+    assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def opened(browser, body: str, theme: str = "light", **context):
+    """A page with these widgets and nothing else; whatever it asks for beyond its own files fails the test."""
+    context.setdefault("viewport", {"width": 1000, "height": 900})
+    ctx = browser.new_context(**context)
+    ctx.set_default_timeout(5000)
+    page, trouble = ctx.new_page(), []
+    text = (
+        f'<!doctype html><html lang="en" data-theme="{theme}"><head><title>Explorer</title>'
+        '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
+        '<link rel="stylesheet" href="explorer.css"><script src="configs.js" defer></script>'
+        f'<script src="explorer.js" defer></script></head><body><main><h1>Explorer</h1>{body}</main></body></html>'
+    )
+
+    def serve(route):
+        name = route.request.url.removeprefix("http://explorer.test/")
+        path = explorer.FOLDER / name
+        if not name:
+            route.fulfill(body=text, content_type="text/html; charset=utf-8")
+        elif route.request.url.startswith("http://explorer.test/") and path.is_file():
+            route.fulfill(body=path.read_bytes(), content_type=TYPES[path.suffix] + "; charset=utf-8")
+        else:
+            trouble.append(f"asked for {route.request.url}")
+            route.abort()
+
+    page.route("**/*", serve)
+    page.on("pageerror", lambda error: trouble.append(f"error {error}"))
+    page.on("console", lambda m: trouble.append(f"console {m.text}") if m.type in ("error", "warning") else None)
+    page.goto("http://explorer.test/")
+    page.wait_for_selector(".explorer[data-ready]")
+    yield page
+    ctx.close()
+    assert not trouble
+
+
+@pytest.fixture(scope="module")
+def page(browser):
+    with opened(browser, NETWORK + STACK) as page:
+        yield page
+
+
+@pytest.fixture
+def network(page):
+    page.reload()
+    return page.locator(".explorer").nth(0)
+
+
+@pytest.fixture
+def stack(page):
+    page.reload()
+    return page.locator(".explorer").nth(1)
+
+
+def expected(name, size, batch_norm):
+    return [
+        {"name": r.name, "kind": r.kind, "shape": list(r.output_shape), "params": r.params, "macs": r.macs,
+         "bytes": r.activation_bytes, "field": {"size": r.field.size, "jump": r.field.jump, "start": r.field.start}}
+        for r in walk(name, batch_norm=batch_norm, image_size=size)
+    ]  # fmt: skip
+
+
+@needs_browser
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_layer_of_every_configuration_agrees_with_the_package(page, name, batch_norm):
+    sizes = (smallest_image(name), *SIZES)
+    script = "([n, sizes, batchNorm]) => sizes.map((s) => vggExplorer.trace(n, s, {batchNorm}))"
+    for size, got in zip(sizes, page.evaluate(script, [name, sizes, batch_norm]), strict=True):
+        assert got == expected(name, size, batch_norm), f"{name} at {size}"
+
+
+@needs_browser
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_displayed_table_is_the_package_s_trace(network, name):
+    from vggbook import trace
+
+    network.get_by_label("Configuration").select_option(name)
+    network.get_by_label("Input side").fill("256")
+    shown = network.locator("table tr").all_inner_texts()
+    shown = [tuple(part.strip() for part in line.split("\t")) for line in shown[1:]]
+    want = trace(name, image_size=256)
+    assert shown[:-1] == want._cells()[:-1]
+    assert [t for t in shown[-1] if t] == [t for t in want._cells()[-1] if t]
+
+
+@needs_browser
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_chosen_layer_shows_its_facts(network, name):
+    network.get_by_label("Configuration").select_option(name)
+    for row in walk(name)[:: len(walk(name)) // 3]:
+        network.get_by_label("Layer", exact=True).select_option(row.name)
+        fact = lambda term: network.locator(f'dd[data-fact="{term}"]').inner_text()
+        assert fact("Parameters") == f"{row.params:,}"
+        assert fact("Multiply-adds") == f"{row.macs:,}"
+        assert fact("Output") == " × ".join(map(str, row.output_shape))
+        assert fact("Output in memory (float32)") == f"{row.activation_bytes / 1e6:,.2f} MB"
+        assert fact("Receptive field") == f"{row.field.size} pixels, neighbours {row.field.jump} apart"
+        assert fact("All layers: parameters") == f"{sum(r.params for r in walk(name)):,}"
+        assert f"sees {row.field.size} × {row.field.size} pixels" in network.get_by_role("status").inner_text()
+
+
+@needs_browser
+def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
+    """A unit's square, clipped to the picture, holds exactly the pixels that change it (all-positive weights, average pooling)."""
+    from vggbook import build
+
+    net, size = build("A", num_classes=1, width=1 / 64, image_size=96).features.double(), 96
+    layers = [nn.AvgPool2d(m.kernel_size, m.stride) if isinstance(m, nn.MaxPool2d) else m for m in net]
+    layers = [m for m in layers if not isinstance(m, nn.ReLU)]
+    for p in nn.Sequential(*layers).parameters():
+        nn.init.constant_(p, 0.1)
+    names = [r.name for r in walk("A", image_size=size) if r.kind in ("conv", "pool")]
+    for name, unit in (("conv2_1", (5, 7)), ("conv3_2", (0, 11)), ("conv4_2", (6, 3)), ("pool4", (5, 0))):
+        x = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
+        nn.Sequential(*layers[: names.index(name) + 1])(x)[0, 0][unit].backward()
+        touched = x.grad[0].abs().sum(0).nonzero()
+        (top, left), (bottom, right) = touched.amin(0).tolist(), (touched.amax(0) + 1).tolist()
+        box = page.evaluate(
+            "([l, s, i, j]) => vggExplorer.window(vggExplorer.trace('A', s).find((r) => r.name === l), s, i, j)",
+            [name, size, *unit],
+        )
+        clip = lambda v: min(max(v, 0), size)
+        assert [clip(box["top"]), clip(box["left"])] == [top, left], name
+        assert [clip(box["top"] + box["size"]), clip(box["left"] + box["size"])] == [bottom, right], name
+        assert box["inside"] == (bottom - top) * (right - left)
+
+
+@needs_browser
+def test_sliders_move_the_square_and_its_description(network):
+    network.get_by_label("Layer", exact=True).select_option("conv5_3")
+    network.get_by_label("Row of the unit").fill("0")
+    network.get_by_label("Column", exact=True).fill("13")
+    row = next(r for r in walk("D") if r.name == "conv5_3")
+    box = network.locator("svg rect.ex-field")
+    assert float(box.get_attribute("y")) == row.field.left
+    assert float(box.get_attribute("x")) == row.field.left + 13 * row.field.jump
+    assert float(box.get_attribute("width")) == row.field.size
+    assert "row 0, column 13" in network.get_by_role("status").inner_text()
+
+
+def random_stacks(n: int, seed: int = 0):
+    draw = random.Random(seed)
+    for _ in range(n):
+        layers = [draw.choice([1, 3, 5, 7, "pool"]) for _ in range(draw.randint(0, 12))]
+        side = draw.randint(2 ** layers.count("pool"), 300)
+        yield layers, draw.randint(1, 600), draw.randint(1, 600), side
+
+
+@needs_browser
+def test_random_stacks_agree_with_the_package_and_with_torch(page):
+    """Fields and maps against the package's walk; weights and multiply-adds against real (weightless) modules."""
+    stacks = [list(stack) for stack in random_stacks(300)]
+    results = page.evaluate(
+        "(stacks) => stacks.map(([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side}))", stacks
+    )
+    for (layers, channels, inputs, side), got in zip(stacks, results, strict=True):
+        config = Config("stack", tuple(Pool() if k == "pool" else Conv(channels, k) for k in layers), fc=())
+        rows = walk(config, image_size=side)[:-1]
+        assert [(r["size"], r["jump"], r["side"]) for r in got["rows"]] == [
+            (r.field.size, r.field.jump, r.output_shape[1]) for r in rows
+        ], layers
+        weights = macs = 0
+        x = torch.empty(1, inputs, side, side, device="meta")
+        for k in layers:
+            pool = k == "pool"
+            layer = nn.MaxPool2d(2) if pool else nn.Conv2d(x.shape[1], channels, k, padding=k // 2, bias=False, device="meta")
+            x = layer(x)
+            weights += 0 if pool else layer.weight.numel()
+            macs += 0 if pool else layer.weight.numel() * x[0, 0].numel()
+        assert (got["weights"], got["macs"], got["side"]) == (weights, macs, x.shape[-1]), layers
+        field = rows[-1].field if rows else None
+        if field:
+            one = nn.Conv2d(inputs, x.shape[1], field.size, stride=field.jump, bias=False, device="meta").weight.numel()
+            assert got["single"] == {"kernel": field.size, "stride": field.jump, "weights": one, "macs": one * x[0, 0].numel()}
+
+
+@needs_browser
+def test_biases_add_one_a_channel_and_convolution(page):
+    got = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4, biases: true})")
+    bare = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4})")
+    assert (got["weights"] - bare["weights"], got["single"]["weights"] - bare["single"]["weights"]) == (20, 10)
+    assert got["macs"] == bare["macs"]
+
+
+def cells(stack, which: str) -> dict:
+    return {c.get_attribute(f"data-{which}"): c.inner_text() for c in stack.locator(f"td[data-{which}]").all()}
+
+
+@needs_browser
+@pytest.mark.parametrize("channels", [1, 64, 512])
+def test_the_paper_s_27_against_49(stack, channels):
+    stack.get_by_label("Channels out").fill(str(channels))
+    ours, one = cells(stack, "stack"), cells(stack, "single")
+    assert (ours["Weights, formula"], one["Weights, formula"]) == ("27 C²", "49 C²")
+    assert (ours["Weights"], one["Weights"]) == (f"{27 * channels**2:,}", f"{49 * channels**2:,}")
+    text = stack.get_by_role("status").inner_text()
+    assert f"{100 * 22 / 27:.1f}% more" in text and f"{100 * 22 / 49:.1f}% fewer" in text
+
+
+@needs_browser
+def test_layers_are_added_moved_and_removed(stack):
+    names = lambda: [t.split(" sees")[0] for t in stack.locator("ol.ex-list li > span:first-child").all_inner_texts()]
+    stack.get_by_role("button", name="Add 5×5").click()
+    stack.get_by_role("button", name="Add pool").click()
+    assert names() == ["conv 3×3"] * 3 + ["conv 5×5", "max-pool 2×2"]
+    stack.get_by_role("button", name="Move up layer 4, conv 5×5").click()
+    assert names() == ["conv 3×3", "conv 3×3", "conv 5×5", "conv 3×3", "max-pool 2×2"]
+    stack.get_by_role("button", name="Move down layer 3, conv 5×5").click()
+    stack.get_by_role("button", name="Remove layer 1, conv 3×3").click()
+    assert names() == ["conv 3×3", "conv 3×3", "conv 5×5", "max-pool 2×2"]
+    assert cells(stack, "single")["Kernels"] == "conv 10×10, stride 2"
+    for _ in range(4):
+        stack.get_by_role("button", name=re.compile("^Remove layer 1,")).click()
+    assert "No layer yet" in stack.inner_text()
+
+
+@needs_browser
+def test_where_channels_double_the_pair_of_3x3_is_larger(stack):
+    stack.get_by_role("button", name="Remove layer 3").click()
+    stack.get_by_label("Channels out").fill("128")
+    stack.get_by_label("Channels in").fill("64")
+    assert "The stack has 8.0% more weights" in stack.get_by_role("status").inner_text()  # 54 against 50
+    assert cells(stack, "stack")["Weights, formula"] == "9 C_in C + 9 C²"
+
+
+REFUSED = [
+    ("D", "31", "at least 32 pixels a side are needed"),
+    ("AlexNet", str(smallest_image("AlexNet") - 1), f"at least {smallest_image('AlexNet')} pixels"),
+    ("D", "224.5", "only a whole number makes sense"),
+    ("D", "-3", "at least 32 pixels a side are needed"),
+    ("D", "5000", "the drawing stops at 2048"),
+    ("D", "", "The input size is empty"),
+]
+
+
+@needs_browser
+@pytest.mark.parametrize("name,value,reason", REFUSED)
+def test_an_impossible_input_size_is_refused_with_the_reason(network, name, value, reason):
+    network.get_by_label("Configuration").select_option(name)
+    before = network.get_by_role("status").inner_text()
+    side = network.get_by_label("Input side")
+    side.fill(value)
+    assert reason in network.get_by_role("alert").inner_text()
+    assert side.get_attribute("aria-invalid") == "true"
+    assert side.get_attribute("aria-describedby") == network.get_by_role("alert").get_attribute("id")
+    assert network.get_by_role("status").inner_text() == before
+    side.fill("300")
+    assert side.get_attribute("aria-invalid") is None and not network.get_by_role("alert").inner_text()
+
+
+@needs_browser
+def test_impossible_stacks_are_refused_with_the_reason(stack):
+    stack.get_by_label("Map side").fill("1")
+    stack.get_by_role("button", name="Add pool").click()
+    assert "pool a map of side 1" in stack.get_by_role("alert").inner_text()
+    assert stack.locator("ol.ex-list li").count() == 3
+    stack.get_by_label("Channels out").fill("0")
+    assert "Channels is 0" in stack.get_by_role("alert").inner_text()
+    stack.get_by_label("Channels out").fill("8")
+    for _ in range(9):
+        stack.get_by_role("button", name="Add 1×1").click()
+    assert not stack.get_by_role("alert").inner_text()
+    stack.get_by_role("button", name="Add 1×1").click()
+    assert "stops at 12 layers" in stack.get_by_role("alert").inner_text()
+    assert stack.locator("ol.ex-list li").count() == 12
+
+
+@needs_browser
+def test_everything_works_from_the_keyboard(page):
+    """From the top of the page by Tab alone: every control is reached, focus shows, and keys do what clicks do."""
+    page.reload()
+    reached = []
+    for _ in range(80):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("""() => {
+            const e = document.activeElement, style = getComputedStyle(e);
+            return [e.tagName, e.labels?.[0]?.innerText ?? e.getAttribute("aria-label") ?? e.innerText, style.outlineStyle];
+        }"""))
+        if reached[-1][0] == "BODY":
+            break
+    names = [name for tag, name, _ in reached if tag != "BODY"]
+    for control in ("Configuration", "Input side, pixels", "Layer", "Row of the unit", "Column", "Channels out (C)", "Add 7×7",
+                    "Remove layer 3, conv 3×3"):  # fmt: skip
+        assert control in names
+    assert all(outline == "solid" for tag, _, outline in reached if tag != "BODY")
+    stack = page.locator(".explorer").nth(1)
+    stack.get_by_role("button", name="Add 7×7").press("Enter")
+    stack.get_by_role("button", name="Move up layer 4, conv 7×7").press("Enter")
+    assert "layer 3, conv 7×7" in page.evaluate("document.activeElement.getAttribute('aria-label')")  # focus follows the layer
+    network = page.locator(".explorer").nth(0)
+    network.get_by_label("Configuration").press("ArrowDown")
+    assert network.get_by_role("status").inner_text().startswith("conv5_3 of E") or network.get_by_label("Configuration").input_value() == "E"
+
+
+@needs_browser
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("width", [320, 390, 1280])
+def test_it_fits_the_width(browser, width, theme):
+    with opened(browser, NETWORK + STACK, theme=theme, viewport={"width": width, "height": 800}) as page:
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        small = page.evaluate("""() => [...document.querySelectorAll(".explorer button, .explorer select, .explorer input")]
+            .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()]).filter(([, r]) => Math.min(r.width, r.height) < 22)""")
+        assert not small
+
+
+@needs_browser
+def test_without_a_script_the_page_s_own_text_remains(browser):
+    text = "Open the explorer page for the live drawing."
+    ctx = browser.new_context(java_script_enabled=False)
+    page = ctx.new_page()
+    page.set_content(f'<div class="explorer" data-view="stack"><p>{html.escape(text)}</p></div>')
+    assert text in page.inner_text("body")
+    ctx.close()
