@@ -1,0 +1,182 @@
+"""Rows of measured rates with their floor, and where they come from; a JSON that is complete after every row."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+
+from vggbook.roofline import Device, spread, stopwatch
+
+ROOT = Path(__file__).resolve().parents[1]
+VERSIONED = ("torch", "torchvision", "torchsummary", "triton", "numpy", "vggbook")
+
+
+def device_name(device: str) -> str:
+    """The GPU, or the processor and the cores that this process may use."""
+    if device.startswith("cuda"):
+        import torch
+
+        return torch.cuda.get_device_name(device)
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return f"{model or platform.machine()}, {cores} cores"
+
+
+def version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def commit() -> str:
+    """The short commit, with a plus sign where tracked files have changes; empty outside a git checkout."""
+    git = lambda *words: subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+    try:
+        head = git("rev-parse", "--short=7", "HEAD")
+        return head + "+" * bool(head and git("status", "--porcelain", "--untracked-files=no"))
+    except OSError:
+        return ""
+
+
+def provenance(device: str, seed: int) -> dict:
+    """Command, commit, date, device, versions, seed, and how busy the machine was."""
+    import torch
+
+    found = {
+        "command": " ".join(["python", *sys.orig_argv[1:]]),
+        "commit": commit(),
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "device": device_name(device),
+        "threads": torch.get_num_threads(),
+        "instructions": torch.backends.cpu.get_cpu_capability(),
+        "load_average_before": [round(x, 2) for x in os.getloadavg()],
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        "seed": seed,
+    }
+    if device.startswith("cuda"):
+        major, minor = torch.cuda.get_device_capability(device)
+        found |= {
+            "capability": f"{major}.{minor}",
+            "memory_bytes": torch.cuda.get_device_properties(device).total_memory,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    return found
+
+
+class Bench:
+    """Collects rows and failures; ``save`` after each. ``seconds``: no section starts once they have passed."""
+
+    def __init__(self, device: str, path: Path, seconds: float = 1e9, seed: int = 0, say: Callable[[str], object] = print):
+        self.device, self.path, self.seed, self.say = device, Path(path), seed, say
+        self.start, self.seconds = time.perf_counter(), seconds
+        self.rows: list[dict] = []
+        self.skipped: dict[str, str] = {}
+        self.facts: dict[str, object] = {}
+        self.provenance = provenance(device, seed)
+        self.machine: Device | None = None
+
+    @property
+    def left(self) -> float:
+        return self.seconds - (time.perf_counter() - self.start)
+
+    def compare(
+        self,
+        section: str,
+        cases: Mapping[str, Callable[[], object]],
+        amount: float | Mapping[str, float],
+        unit: str = "images/s",
+        *,
+        rounds: int = 5,
+        warmup: int = 1,
+        floors: Mapping[str, float] | None = None,
+        against: str | None = None,
+        note: str = "",
+    ) -> dict[str, dict]:
+        """Time the cases in turn; rates are ``amount`` a call over seconds (seconds themselves for the unit "s").
+
+        ``floors``: the rate that no run can exceed. ``against``: the case that ratios (how many times faster) refer to.
+        """
+        seconds = stopwatch(cases, rounds, warmup, self.device)
+        found = {}
+        for name, values in seconds.items():
+            count = amount[name] if isinstance(amount, Mapping) else amount
+            rates = values if unit == "s" else [count / value for value in values]
+            row = self.row(section, name, rates, unit, floor=(floors or {}).get(name), note=note, quiet=True)
+            if against and name != against:
+                base = amount[against] if isinstance(amount, Mapping) else amount
+                ratios = [(count / mine) / (base / theirs) for mine, theirs in zip(values, seconds[against])]
+                row |= {"against": against, "times": dict(zip(("median", "low", "high"), spread(ratios)))}
+            self.say(line(row))
+            found[name] = row
+        self.save()
+        return found
+
+    def row(self, section, case, values, unit, *, floor=None, note="", quiet=False) -> dict:
+        """One row: median and quartiles of ``values``; ``floor`` gives the share that the median reaches."""
+        median, low, high = spread(list(values))
+        row = {"section": section, "case": case, "unit": unit, "median": median, "low": low, "high": high, "n": len(values)}
+        if floor is not None:
+            row |= {"floor": floor, "share": floor / median if unit == "s" else median / floor}
+        if note:
+            row["note"] = note
+        self.rows.append(row)
+        if not quiet:
+            self.say(line(row))
+            self.save()
+        return row
+
+    def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
+        """Each section in turn; one that fails or has no time left is noted and does not stop the others."""
+        for name, section in sections.items():
+            if self.left <= 0:
+                self.skipped[name] = f"not started: the {self.seconds:g} s were used up"
+                continue
+            self.say(f"\n{name}: {(section.__doc__ or '').strip().splitlines()[0]}")
+            began = time.perf_counter()
+            try:
+                section(self)
+            except Exception as error:
+                self.skipped[name] = f"{type(error).__name__}: {str(error).strip()[:300]}"
+                self.say(f"  FAILED: {self.skipped[name]}")
+            self.facts.setdefault("section_seconds", {})[name] = round(time.perf_counter() - began, 1)
+            self.save()
+
+    def save(self) -> None:
+        ceilings = None
+        if self.machine:
+            m = self.machine
+            ceilings = {"flops_per_s": m.flops, "bytes_per_s": m.bandwidth, "basis": m.basis}
+        self.provenance["load_average_after"] = [round(x, 2) for x in os.getloadavg()]
+        self.provenance["seconds"] = round(time.perf_counter() - self.start, 1)
+        data = {"provenance": self.provenance, "ceilings": ceilings, "facts": self.facts, "skipped": self.skipped, "rows": self.rows}
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(data, indent=1) + "\n")
+        temporary.replace(self.path)
+
+
+def line(row: dict) -> str:
+    """A row as text: median, quartiles, ratio, share of the floor."""
+    number = lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    text = f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
+    if "times" in row:
+        times = row["times"]
+        text += f"  {times['median']:.2f}x [{times['low']:.2f}, {times['high']:.2f}] {row['against']}"
+    return text + (f"  {row['share']:.0%} of the floor model" if "share" in row else "")
+
+
+def slug(name: str) -> str:
+    """A device's name as part of a file name."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
