@@ -1,7 +1,7 @@
 """Assemble what Sphinx reads (_build/site-source) from the executed notebooks and the prose pages.
 
 Notebooks hold plain Markdown, so that they read well in Jupyter and Colab; here its conventions (CONTRIBUTING.md) become what
-the page shows: boxes, exercises, folded cells, a note on the run. The ledger and the misreadings are made here as well.
+the page shows: boxes, exercises, folded cells, quizzes, a note on the run. The ledger and the misreadings are made here as well.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import NamedTuple
 import nbformat
 import yaml
 
-from tools import EXECUTED, ROOT, SITE, address, execute, ledger
+from tools import EXECUTED, ROOT, SITE, address, execute, ledger, quizzes
 
 KINDS = {"Objectives": "objectives", "Paper": "paper", "Deviation": "deviation", "Trap": "trap",
          "Take-aways": "takeaways", "How sure": "sure"}  # fmt: skip
@@ -121,6 +121,9 @@ def page(nb, name: str, record: dict, targets: set[str]) -> tuple[nbformat.Noteb
         if open_trap:  # the code that follows a trap is what shows it
             traps[-1] = traps[-1]._replace(shown=c.source)
             open_trap = False
+    if quiz := quizzes.render(name[:2]):
+        ends = [i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and c.source.startswith("## References")]
+        nb.cells.insert(ends[-1] if ends else len(nb.cells), nbformat.v4.new_markdown_cell(quiz, id="quiz"))
     if record:
         nb.cells.append(nbformat.v4.new_markdown_cell(run_note(record), id="run-note"))
     return nb, traps
@@ -205,7 +208,7 @@ def config(root: Path = ROOT) -> dict:
     # Sphinx does not see a change of its extensions: this value makes it write all pages anew.
     mark = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((root / "tools").glob("*.py")))).hexdigest()[:12]
     cfg["sphinx"]["config"].setdefault("html_context", {})["tools"] = mark
-    cfg["sphinx"]["local_extensions"] = {"bookfix": str(Path("..") / ".." / "tools")}
+    cfg["sphinx"]["local_extensions"] = dict.fromkeys(cfg["sphinx"]["local_extensions"], str(Path("..") / ".." / "tools"))
     if repo := address.address(root):
         cfg["html"] |= {"use_repository_button": True, "use_issues_button": True, "use_edit_page_button": True,
                         "baseurl": address.pages(repo)}  # fmt: skip
@@ -233,6 +236,8 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
         notebooks[stem] = copy.deepcopy(nb)
         titles[stem] = title_of(nb)
         nb, found = page(nb, stem, run, targets)
+        if quiz := quizzes.render(stem[:2]):
+            nb.cells.insert(len(nb.cells) - bool(run), nbformat.v4.new_markdown_cell(quiz, id="quiz"))
         traps += found
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
