@@ -236,8 +236,6 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
         notebooks[stem] = copy.deepcopy(nb)
         titles[stem] = title_of(nb)
         nb, found = page(nb, stem, run, targets)
-        if quiz := quizzes.render(stem[:2]):
-            nb.cells.insert(len(nb.cells) - bool(run), nbformat.v4.new_markdown_cell(quiz, id="quiz"))
         traps += found
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
