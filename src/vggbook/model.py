@@ -144,7 +144,8 @@ def local_response_norm(x: Tensor, lrn: LRN = LRN()) -> Tensor:  # noqa: B008 (f
 class DenseNetwork(nn.Module):
     """Fully convolutional twin (Sect. 3.2): FC layers become 7x7, 1x1, 1x1 convolutions with the same weights.
 
-    (N, 3, H, W) -> class score map (N, classes, H', W') for any image at least as large as the crop.
+    (N, 3, H, W) -> class score map (N, classes, H', W') for any image at least as large as the crop. The 7x7 convolution is
+    computed as the product of the FC layer's own matrix with every 7x7 window; ``convolutions()`` gives the same as ``nn.Conv2d``.
     """
 
     def __init__(
@@ -152,20 +153,55 @@ class DenseNetwork(nn.Module):
     ):
         super().__init__()
         self.features, self.classifier = features, classifier
-        self.grid, self.image_size = grid, image_size
+        self.grid, self.image_size = tuple(grid), tuple(image_size)
 
-    def forward(self, images: Tensor) -> Tensor:
-        check_images(images, self.classifier[0].weight, self.image_size, at_least=True)
+    def convolutions(self) -> list[nn.Conv2d]:
+        """The FC layers as convolutions that share their weights."""
+        convs, kernel = [], self.grid
+        for fc in (module for module in self.classifier if isinstance(module, nn.Linear)):
+            weight = fc.weight.unflatten(1, (-1, *kernel))  # (out, C, 7, 7), then (out, in, 1, 1)
+            convs.append(nn.Conv2d(weight.shape[1], len(weight), kernel, device="meta"))
+            convs[-1].weight, convs[-1].bias = nn.Parameter(weight), fc.bias
+            kernel = (1, 1)
+        return convs
+
+    def scores(self, images: Tensor) -> Tensor:
         x = self.features(images)  # (N, C, h, w)
-        grid = self.grid
-        for module in self.classifier:
-            if isinstance(module, nn.Linear):
-                kernel = module.weight.view(module.out_features, -1, *grid)  # (out, C, 7, 7), then (out, in, 1, 1)
-                x = F.conv2d(x, kernel, module.bias)  # (N, out, H', W')
-                grid = (1, 1)
-            else:
-                x = module(x)
-        return x  # (N, classes, H', W')
+        h, w = (side - k + 1 for side, k in zip(x.shape[2:], self.grid))
+        x = F.unfold(x, self.grid).transpose(1, 2)  # (N, h w, C 7 7): each window as the FC layer reads it
+        return self.classifier(x).transpose(1, 2).unflatten(2, (h, w))  # (N, classes, h, w)
+
+    def _units(self, axis: int, length: int) -> tuple[int, int, int, int]:
+        """Along one axis: number of scores, pixels that one sees, pixels between two, first pixel of the first one's field."""
+        side = lambda value: value if isinstance(value, int) else value[axis]
+        size, jump, left = 1, 1, 0
+        for layer in self.features.modules():
+            if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
+                kernel, stride, pad = side(layer.kernel_size), side(layer.stride), side(layer.padding)
+                ceil = stride - 1 if getattr(layer, "ceil_mode", False) else 0
+                count = (length + 2 * pad - kernel + ceil) // stride + 1
+                length = count - 1 if ceil and (count - 1) * stride >= length + pad else count
+                size, left, jump = size + (kernel - 1) * jump, left - pad * jump, jump * stride
+        return length - self.grid[axis] + 1, size + (self.grid[axis] - 1) * jump, jump, left
+
+    def forward(self, images: Tensor, max_pixels: int | None = None) -> Tensor:
+        """``max_pixels`` bounds the memory: a larger image is worked off in overlapping strips, with the same result."""
+        check_images(images, self.classifier[0].weight, self.image_size, at_least=True)
+        n, _, height, width = images.shape
+        if not max_pixels or n * height * width <= max_pixels:
+            return self.scores(images)
+        axis = 0 if height >= width else 1
+        length = images.shape[2 + axis]
+        units, size, jump, left = self._units(axis, length)
+        step = max(1, (max_pixels // (images.shape[3 - axis] * n) - size) // jump)  # scores a strip
+        parts = []
+        for first in range(0, units, step):
+            last = min(first + step, units)
+            origin = max(0, first + left // jump)  # in units, so that strides stay in phase; no zero is read inside the image
+            end = length if last == units else min(length, (last - 1) * jump + left + size)
+            strip = self.scores(images.narrow(2 + axis, origin * jump, end - origin * jump))
+            parts.append(strip.narrow(2 + axis, first - origin, last - first))
+        return torch.cat(parts, 2 + axis)  # (N, classes, H', W')
 
 
 def to_dense(model: nn.Module) -> DenseNetwork:
