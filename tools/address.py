@@ -17,7 +17,7 @@ from tools import ROOT
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}")
 CONFIG_BLOCK = re.compile(r"# repository: .*?# end of repository\n", re.S)
 README_BLOCK = re.compile(r"<!-- address -->.*?<!-- end of address -->", re.S)
-MARK = "find_spec(\"vggbook\")"  # what makes a cell the install cell
+MARK = re.compile(r"find_spec\(.vggbook.\)|pip install.*vggbook|import vggbook")  # the first code cell is the install cell where it has this
 
 INSTALL = """\
 # Only where the package is missing, as on Colab: install it. Elsewhere this cell does nothing.
@@ -80,13 +80,11 @@ def disagreements(root: Path = ROOT) -> list[str]:
 
 def put_install_cell(nb, repo: str | None) -> bool:
     """Make the notebook's install cell the current one; True where that changed it."""
-    for c in nb.cells:
-        if c.cell_type == "code" and MARK in c.source:
-            if c.source == install_cell(repo):
-                return False
-            c.source = install_cell(repo)
-            return True
-    return False
+    first = next((c for c in nb.cells if c.cell_type == "code"), None)
+    if first is None or not MARK.search(first.source) or first.source == install_cell(repo):
+        return False
+    first.source = install_cell(repo)
+    return True
 
 
 def write(repo: str | None, root: Path = ROOT) -> list[str]:

@@ -11,7 +11,9 @@ import sys
 import time
 from contextlib import contextmanager
 
-from tools import BUILD, HTML, ROOT, SITE
+import nbformat
+
+from tools import BUILD, EXECUTED, HTML, ROOT, SITE, check
 from tools.execute import CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
 from tools.stage import stage
 
@@ -48,6 +50,18 @@ def render(builder: str = "html", strict: bool = True) -> None:
         print(log.replace(str(SITE) + os.sep, ""))
 
 
+def publish_sources(notebooks: list) -> None:
+    """What a page's download button gives: the executed notebook as its author wrote it, not the page's form of it."""
+    for path in notebooks:
+        nb = nbformat.read(EXECUTED / "notebooks" / path.name, 4)
+        nb.metadata.pop("papermill", None)
+        nb.cells = [c for c in nb.cells if "injected-parameters" not in c.metadata.get("tags", [])]
+        for c in nb.cells:
+            c.metadata.pop("papermill", None)
+            c.metadata.pop("execution", None)
+        nbformat.write(nb, HTML / "_sources" / "notebooks" / path.name)
+
+
 def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIMEOUT, timeout: float = NOTEBOOK_TIMEOUT) -> None:
     start = time.perf_counter()
     notebooks = sorted((ROOT / "notebooks").glob(f"{only or ''}*.ipynb"))
@@ -59,6 +73,11 @@ def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIME
     if missing:
         print(f"draft without: {', '.join(missing)}")
     render(strict=not only)
+    found = check.problems(HTML)
+    if found and not only:
+        raise BuildFailed("The pages have problems:\n" + "\n".join(found))
+    print(*found, sep="\n", end="\n" if found else "")
+    publish_sources(notebooks)
     index = HTML / "index.html"
     print(f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}")
 

@@ -128,9 +128,13 @@ def row(r: dict, titles: dict[str, str]) -> str:
         f'<span class="ledger-id">{r["id"]} · {html.escape(where_in_paper(r["section"]))} · {r["kind"]}</span></td>'
         f'<td data-label="Status"><span class="status status-{label}">{r["status"]}</span>{note}{evidence}</td>'
         f'<td data-label="In the paper">{folded(shown(r["expected"]))}</td>'
-        f'<td data-label="Found">{folded(shown(r["found"]))}</td>'
-        f'<td data-label="Shown in">{" ".join(links) or "–"}</td></tr>'
+        f'<td data-label="Found"{empty(r["found"])}>{folded(shown(r["found"]))}</td>'
+        f'<td data-label="Cells"{empty(links)}>{" ".join(links) or "–"}</td></tr>'
     )
+
+
+def empty(value: object) -> str:
+    return "" if value or value == 0 else ' class="empty"'
 
 
 def where_in_paper(section: str) -> str:
@@ -152,7 +156,7 @@ def render(rows: list[dict], titles: dict[str, str]) -> str:
     groups: dict[str, list[dict]] = {}
     for r in rows:
         groups.setdefault(SECTIONS[r["section"]], []).append(r)
-    columns = "".join(f'<th scope="col">{h}</th>' for h in ("Claim", "Status", "In the paper", "Found", "Shown in"))
+    columns = "".join(f'<th scope="col">{h}</th>' for h in ("Claim", "Status", "In the paper", "Found", "Cells"))
     order = list(dict.fromkeys(SECTIONS.values()))
     for title in sorted(groups, key=order.index):
         body = "\n".join(row(r, titles) for r in groups[title])

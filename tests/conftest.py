@@ -1,0 +1,44 @@
+"""What several test files share: where things are, the built book, a browser."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def html() -> Path:
+    """The folder of the built book: `make test` builds it first; a bare `pytest` skips what needs it."""
+    path = ROOT / "_build" / "html"
+    if not (path / "index.html").exists():
+        if os.environ.get("CHECK_BUILT"):
+            pytest.fail("the book is not built, although make test should have built it")
+        pytest.skip("needs the built book: run make book first")
+    return path
+
+
+def chromium() -> str | None:
+    """The system's Chromium or Chrome; the environment variable CHROMIUM names another."""
+    mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", mac]
+    return next((found for name in names if name and (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A headless Chromium; without one the browser tests are skipped, except where CI=true asks for them."""
+    path = chromium()
+    if path is None:
+        if os.environ.get("CI"):
+            pytest.fail("no Chromium or Chrome on the PATH, and CI is set: browser tests must run here")
+        pytest.skip("no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM")
+    from playwright.sync_api import sync_playwright
+
+    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run"]
+    with sync_playwright() as p:
+        b = p.chromium.launch(executable_path=path, args=arguments)
+        yield b
+        b.close()

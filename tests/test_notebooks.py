@@ -1,0 +1,143 @@
+"""The notebooks as they are committed (form) and as `make book` executed them (what they show)."""
+
+import json
+import re
+import statistics
+
+import nbformat
+import pytest
+from conftest import ROOT
+
+from tools.address import address, install_cell
+from tools.execute import stamp
+from tools.ledger import MIME
+from tools.notebook import normalise
+from tools.stage import BOX, blocks
+from vggbook import claims
+
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+EXECUTED = ROOT / "_build" / "executed"
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda p: p.stem)
+
+
+def read(path):
+    return nbformat.read(path, 4)
+
+
+def markdown(nb):
+    return [c for c in nb.cells if c.cell_type == "markdown"]
+
+
+def code(nb):
+    return [c for c in nb.cells if c.cell_type == "code"]
+
+
+def tags(cell):
+    return cell.metadata.get("tags", [])
+
+
+def executed(path):
+    found = EXECUTED / "notebooks" / path.name
+    if not found.exists():
+        pytest.skip("needs the executed notebooks: run make book first")
+    return read(found)
+
+
+def test_there_are_notebooks():
+    assert NOTEBOOKS
+
+
+@each
+def test_stripped_and_with_stable_ids(path):
+    nb = read(path)
+    assert nb == normalise(read(path)), f"run: make text NB={path.stem[:2]}; make notebook NB={path.stem[:2]}"
+
+
+@each
+def test_install_cell_comes_first_and_parameters_follow(path):
+    cells = code(read(path))
+    assert cells[0].source == install_cell(address())
+    assert "setup" in tags(cells[0])
+    marked = [c for c in cells if "parameters" in tags(c)]
+    assert [c.source for c in marked] == ['profile = "auto"']
+
+
+@each
+def test_frame(path):
+    nb = read(path)
+    assert re.match(r"# \S", nb.cells[0].source), "the first cell is the title"
+    quotes = [m[1] for c in markdown(nb) for q, t in blocks(c.source) if q and (m := BOX.fullmatch(t.split("\n")[0]))]
+    assert quotes[0] == "Objectives"
+    headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in markdown(nb)), re.M)
+    assert headings[-2:] == ["Exercises", "References"]
+    assert "Take-aways" in quotes or headings[-3] == "Take-aways"
+    titles = re.findall(r"^# (.+)$", "\n".join(c.source for c in markdown(nb)), re.M)
+    assert len(titles) == 1
+
+
+@each
+def test_cells_are_short(path):
+    lengths = {c.id: len(c.source.splitlines()) for c in code(read(path))}
+    assert max(lengths.values()) <= 30, max(lengths, key=lengths.get)
+    assert statistics.median(lengths.values()) <= 8
+
+
+@each
+def test_plain_markdown_and_known_boxes_only(path):
+    for c in markdown(read(path)):
+        prose = re.sub(r"`[^`\n]*`|```.*?```", "", c.source, flags=re.S)
+        assert not re.search(r"^\s*(:{3,}|`{3,}\{)|\{[a-z:]+\}`|^\([\w-]+\)=$", c.source, re.M), f"MyST syntax in {c.source[:80]!r}"
+        assert "<img" not in prose and "![](" not in prose, "a picture without alt text"
+        for quote, text in blocks(c.source):
+            first = text.split("\n")[0]
+            if quote and first.startswith("> **"):
+                assert BOX.fullmatch(first), f"a box that tools/stage.py does not know: {first!r}"
+
+
+@each
+def test_exercises_are_numbered_and_answered(path):
+    nb, chapter, numbers, answered = read(path), int(path.stem[:2]), [], set()
+    for c in nb.cells:
+        for line in c.source.splitlines() if c.cell_type == "markdown" else []:
+            if line.startswith("### Exercise"):
+                m = re.fullmatch(r"### Exercise (\d+)\.(\d+) \((\w+)\): \S.*", line)
+                assert m, f"write '### Exercise {chapter}.N (kind): title', not {line!r}"
+                assert int(m[1]) == chapter
+                numbers.append(int(m[2]))
+        if c.cell_type == "code" and "answer" in tags(c) and numbers:
+            answered.add(numbers[-1])
+    assert numbers == list(range(1, len(numbers) + 1)) and numbers
+    assert answered == set(numbers), f"without an answer cell: {sorted(set(numbers) - answered)}"
+
+
+@each
+def test_every_figure_has_alt_text_and_caption(path):
+    for c in code(executed(path)):
+        pictures = [o for o in c.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
+        if pictures and "remove-output" not in tags(c):
+            about = c.metadata.get("mystnb", {})
+            alt, caption = about.get("image", {}).get("alt", ""), about.get("figure", {}).get("caption", "")
+            assert len(alt.split()) >= 5, f"alt text must say what the figure shows: {alt!r} in {c.source[:60]!r}"
+            assert len(caption.split()) >= 3, f"no caption in {c.source[:60]!r}"
+            assert about["figure"].get("name", "").startswith("fig-")
+
+
+@each
+def test_execution_is_clean_and_of_this_notebook(path):
+    nb = executed(path)
+    for c in code(nb):
+        for o in c.outputs:
+            assert o.output_type != "error"
+            assert not (o.output_type == "stream" and o.name == "stderr"), f"{c.source[:60]!r} wrote to stderr: {o.text[:300]}"
+    ran = [c.source for c in nb.cells if "injected-parameters" not in tags(c)]
+    assert ran == [c.source for c in read(path).cells]
+    record = json.loads((EXECUTED / "runs" / f"{path.stem}.json").read_text())
+    assert record["stamp"] == stamp(path, record["profile"]), "older than its sources: run make book"
+
+
+@each
+def test_claims_have_distinct_anchors_and_known_ids(path):
+    entries = [o.data[MIME] for c in code(executed(path)) for o in c.outputs if MIME in o.get("data", {})]
+    anchors = [e["anchor"] for e in entries]
+    assert len(anchors) == len(set(anchors))
+    assert {e["id"] for e in entries} <= {c.id for c in claims()}
