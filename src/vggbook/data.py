@@ -688,8 +688,8 @@ class Loader:
         """Iterate over (images, labels, indices) of this rank, from global batch `start` of the epoch on."""
         if not 0 <= start <= len(self):
             raise ValueError(f"start={start}: expected 0 to {len(self)}, the number of batches")
-        order = self.order(epoch)[start * self.batch_size : len(self) * self.batch_size]
-        parts = [batch.tensor_split(self.world_size)[self.rank].tolist() for batch in order.split(self.batch_size)]
+        batches = self.order(epoch).split(self.batch_size)[start : len(self)]
+        parts = [batch.tensor_split(self.world_size)[self.rank].tolist() for batch in batches]
         source, fast = _Crops(self, epoch), self.device.type == "cuda"
         if self.workers and parts:
             loader = torch.utils.data.DataLoader
