@@ -19,7 +19,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--skip", default="", help="sections to leave out")
     parser.add_argument("--tiny", action="store_true", help="rehearse every section with sizes that measure nothing")
     parser.add_argument("--out", type=Path, help="folder of the JSON (results; with --tiny: _build)")
-    parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None)
+    parser.add_argument(
+        "--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
+    )
     given = parser.parse_args(argv)
     names = given.only.split(",") if given.only else [n for n in SECTIONS if n not in given.skip.split(",")]
     unknown = [name for name in names if name not in SECTIONS]
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     bench = Bench("cpu", folder / "bench-cpu.json")
     bench.sizes = Sizes.tiny() if given.tiny else Sizes()
     bench.run({name: SECTIONS[name] for name in names})
-    print(f"\n{len(bench.rows)} rows in {bench.path}" + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items()))
+    print(
+        f"\n{len(bench.rows)} rows in {bench.path}" + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items())
+    )
     return 0
 
 

@@ -96,7 +96,9 @@ def nets(bench: Bench) -> None:
             bench.compare(section, cases, s.batch, rounds=s.rounds, floors=floors, against=against, note=note)
 
 
-def mini_step(bench: Bench, layout: str = "channels_last", dtype=torch.float32, optimiser: str = "fused", size: int | None = None):
+def mini_step(
+    bench: Bench, layout: str = "channels_last", dtype=torch.float32, optimiser: str = "fused", size: int | None = None
+):
     """A training step of the miniature."""
     s = bench.sizes
     model = network("B", **s.mini)
@@ -111,10 +113,14 @@ def layouts(bench: Bench) -> None:
     n, note = s.mini_batch, f"B, width 1/8, {s.mini_image} pixels, batch {s.mini_batch}"
     limit = floor(bench, "B", n, True, **s.mini)
     cases = {layout: times(mini_step(bench, layout), 2) for layout in ("NCHW", "channels_last")}
-    bench.compare("layout", cases, 2 * n, rounds=s.mini_rounds, floors=dict.fromkeys(cases, limit), against="NCHW", note=note)
+    bench.compare(
+        "layout", cases, 2 * n, rounds=s.mini_rounds, floors=dict.fromkeys(cases, limit), against="NCHW", note=note
+    )
     few = max(1, n // 8)
     cases = {"float32": mini_step(bench, size=few), "bfloat16": mini_step(bench, dtype=torch.bfloat16, size=few)}
-    bench.compare("precision", cases, few, rounds=3 if s.rounds > 1 else 1, against="float32", note=f"{note}, but batch {few}")
+    bench.compare(
+        "precision", cases, few, rounds=3 if s.rounds > 1 else 1, against="float32", note=f"{note}, but batch {few}"
+    )
     images, _ = batch(s.batch, s.image, 1000, "cpu", "NCHW")
     model = network(s.nets[-2] if len(s.nets) > 1 else s.nets, image_size=s.image)
     twin = network(model.config.name, image_size=s.image).to(memory_format=torch.channels_last)
@@ -122,7 +128,14 @@ def layouts(bench: Bench) -> None:
         f"NCHW, {model.config.name}": inference(model, images),
         f"channels_last, {model.config.name}": inference(twin, images.contiguous(memory_format=torch.channels_last)),
     }
-    bench.compare("layout", cases, s.batch, rounds=s.rounds, against=next(iter(cases)), note=f"inference, full width, {s.image} pixels")
+    bench.compare(
+        "layout",
+        cases,
+        s.batch,
+        rounds=s.rounds,
+        against=next(iter(cases)),
+        note=f"inference, full width, {s.image} pixels",
+    )
 
 
 def optimisers(bench: Bench) -> None:
@@ -136,10 +149,23 @@ def optimisers(bench: Bench) -> None:
             parameter.grad = torch.randn_like(parameter)
         size = sum(p.numel() for p in model.parameters())
         cases[kind] = sgd(model, kind).step
-    floors = dict.fromkeys(kinds, bench.machine.bandwidth / 20 / 1e6)  # weight and momentum read and written, gradient read
-    bench.compare("update", cases, size / 1e6, "million weights/s", rounds=s.rounds * 3, floors=floors, against="loop", note="A, full width")
+    floors = dict.fromkeys(
+        kinds, bench.machine.bandwidth / 20 / 1e6
+    )  # weight and momentum read and written, gradient read
+    bench.compare(
+        "update",
+        cases,
+        size / 1e6,
+        "million weights/s",
+        rounds=s.rounds * 3,
+        floors=floors,
+        against="loop",
+        note="A, full width",
+    )
     cases = {kind: times(mini_step(bench, optimiser=kind), 2) for kind in kinds}
-    bench.compare("step by optimiser", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="loop", note="the miniature")
+    bench.compare(
+        "step by optimiser", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="loop", note="the miniature"
+    )
 
 
 def compiling(bench: Bench) -> None:
@@ -153,14 +179,18 @@ def compiling(bench: Bench) -> None:
     started = time.perf_counter()
     cases["compiled"]()
     bench.facts["compile_seconds_training"] = round(time.perf_counter() - started, 1)
-    bench.compare("compiled training", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="eager", note="the miniature")
+    bench.compare(
+        "compiled training", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="eager", note="the miniature"
+    )
     images, _ = batch(s.batch, s.image, 1000, "cpu", "channels_last")
     model = network("D", image_size=s.image).to(memory_format=torch.channels_last)
     cases = {"eager": inference(model, images), "compiled": inference(torch.compile(model), images)}
     started = time.perf_counter()
     cases["compiled"]()
     bench.facts["compile_seconds_inference"] = round(time.perf_counter() - started, 1)
-    bench.compare("compiled inference", cases, s.batch, rounds=s.rounds, against="eager", note=f"D, full width, {s.image} pixels")
+    bench.compare(
+        "compiled inference", cases, s.batch, rounds=s.rounds, against="eager", note=f"D, full width, {s.image} pixels"
+    )
 
 
 def worker(bench: Bench, processes: int, threads: int) -> list[float]:
@@ -169,7 +199,10 @@ def worker(bench: Bench, processes: int, threads: int) -> list[float]:
     command = [sys.executable, "-m", "benchmarks.worker", "step", "--threads", str(threads), "--seconds", str(s.seconds),
                "--image", str(s.mini_image), "--batch", str(s.mini_batch)]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    running = [subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
+    running = [
+        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(processes)
+    ]
     answers = [process.communicate(timeout=600)[0] for process in running]
     if any(process.returncode for process in running):
         raise RuntimeError(f"a worker ended with {[process.returncode for process in running]}")
@@ -182,7 +215,9 @@ def threads(bench: Bench) -> None:
     for _ in range(3 if bench.sizes.rounds > 1 else 1):
         for processes, count in ((1, 1), (1, 2), (2, 1), (2, 2)):
             rate = sum(worker(bench, processes, count))
-            found.setdefault(f"{processes} process{'es' * (processes > 1)}, {count} thread{'s' * (count > 1)} each", []).append(rate)
+            found.setdefault(
+                f"{processes} process{'es' * (processes > 1)}, {count} thread{'s' * (count > 1)} each", []
+            ).append(rate)
     for case, rates in found.items():
         bench.row("threads", case, rates, "images/s", note="the miniature, all processes together")
 
@@ -206,8 +241,15 @@ def feeding(bench: Bench) -> None:
         "training step": step,
         "JPEG decoded, 427 x 640": times(lambda: decode_jpeg(file), 20),
     }
-    amount = {f"scenes drawn, {size} pixels": n, "crops from memory": s.images, "training step": s.mini_batch, "JPEG decoded, 427 x 640": 20}
-    bench.compare("data", cases, amount, rounds=s.rounds + 2, against="training step", note="ratio: over what the step takes")
+    amount = {
+        f"scenes drawn, {size} pixels": n,
+        "crops from memory": s.images,
+        "training step": s.mini_batch,
+        "JPEG decoded, 427 x 640": 20,
+    }
+    bench.compare(
+        "data", cases, amount, rounds=s.rounds + 2, against="training step", note="ratio: over what the step takes"
+    )
 
 
 def fitting(bench: Bench) -> None:
@@ -216,7 +258,15 @@ def fitting(bench: Bench) -> None:
     n, size = s.images, s.mini_image * 8 // 7
     sets = [in_memory(ShapesDataset(split, count, size=size)) for split, count in (("train", n), ("val", n // 4))]
     mean = mean_rgb(sets[0])
-    options = {"crop": s.mini_image, "scales": size, "batch_size": s.mini_batch, "width": 0.125, "colour": False, "max_epochs": 1, "gain": 1 / 64}
+    options = {
+        "crop": s.mini_image,
+        "scales": size,
+        "batch_size": s.mini_batch,
+        "width": 0.125,
+        "colour": False,
+        "max_epochs": 1,
+        "gain": 1 / 64,
+    }
     recipe = Recipe("B", lr=1e-3, **options)
     feed = {"crop": s.mini_image, "scales": size, "mean": mean, "gain": 1 / 64}
     still = {"shuffle": False, "augment": False, "flip": False}
@@ -231,7 +281,10 @@ def fitting(bench: Bench) -> None:
             optimiser.step()
         with torch.no_grad():
             model.eval()
-            sum(int((model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == y).sum()) for x, y, _ in checker.epoch(0))
+            sum(
+                int((model(x.contiguous(memory_format=torch.channels_last)).argmax(1) == y).sum())
+                for x, y, _ in checker.epoch(0)
+            )
 
     def passes(data):
         for images, labels, _ in data.epoch(0):
@@ -255,7 +308,11 @@ def fitting(bench: Bench) -> None:
             for data in (train, val):
                 sum(int((model(x).argmax(1) == y).sum()) for x, y in passes(data))
 
-    cases = {"bare loop": bare, "fit": lambda: fit(recipe, *sets, mean=mean, device="cpu", log=None), "loop of the study notes": notes}
+    cases = {
+        "bare loop": bare,
+        "fit": lambda: fit(recipe, *sets, mean=mean, device="cpu", log=None),
+        "loop of the study notes": notes,
+    }
     note = f"B, width 1/8, {s.mini_image} pixels, {n} training and {n // 4} validation images"
     bench.compare("epoch", cases, n, rounds=s.rounds, against="loop of the study notes", note=note)
 
@@ -269,8 +326,19 @@ def testing(bench: Bench) -> None:
     crops = 50 * count_macs(name, s.image)
     for scale in s.scales:
         image = torch.randint(256, (1, 3, scale, scale), dtype=torch.uint8)
-        cases = {f"{method}, Q = {scale}": partial(predict, model, image, method, scale) for method in ("multi_crop", "dense")}
-        found = bench.compare("testing", cases, 1, rounds=s.rounds, warmup=0, against=f"multi_crop, Q = {scale}", note=f"{name}, {s.image}")
+        cases = {
+            f"{method}, Q = {scale}": partial(predict, model, image, method, scale)
+            for method in ("multi_crop", "dense")
+        }
+        found = bench.compare(
+            "testing",
+            cases,
+            1,
+            rounds=s.rounds,
+            warmup=0,
+            against=f"multi_crop, Q = {scale}",
+            note=f"{name}, {s.image}",
+        )
         saving = crops / (2 * dense_macs(name, scale, s.image))
         row = found[f"dense, Q = {scale}"]
         row |= {"arithmetic_saving": saving, "saving_reached": row["times"]["median"] / saving}
@@ -289,9 +357,20 @@ def looking(bench: Bench) -> None:
             summary(model, size, device="cpu")
 
     cases = {"trace": lambda: str(trace("D")), "torchsummary, net built before": torchsummary}
-    bench.compare("table of layers", cases, 1, "s", rounds=bench.sizes.rounds + 2, against="torchsummary, net built before", note="D, 224 pixels")
+    bench.compare(
+        "table of layers",
+        cases,
+        1,
+        "s",
+        rounds=bench.sizes.rounds + 2,
+        against="torchsummary, net built before",
+        note="D, 224 pixels",
+    )
     run = lambda code: subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
-    cases = {code: (lambda code=code: run(code)) for code in ("pass", "import vggbook", "import torch", "import torch, vggbook")}
+    cases = {
+        code: (lambda code=code: run(code))
+        for code in ("pass", "import vggbook", "import torch", "import torch, vggbook")
+    }
     found = stopwatch(cases, bench.sizes.rounds + 2)
     for code, seconds in found.items():
         bench.row("import", code, seconds, "s")
@@ -301,7 +380,9 @@ def looking(bench: Bench) -> None:
 
 def printed(command: list[str], environment: dict) -> str:
     """What a command prints; it must succeed within ten minutes."""
-    return subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=600).stdout
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=600
+    ).stdout
 
 
 def scaling(bench: Bench) -> None:
@@ -317,14 +398,25 @@ def scaling(bench: Bench) -> None:
         two = json.loads(printed(launch, environment).splitlines()[-1])
         note = f"B, width {width:g}, {s.mini_image} pixels, batch {size} a process; gradients of {two['gradient_bytes'] / 1e6:.1f} MB"
         bench.row("two processes", f"alone, width {width:g}", one["step"], "s", note=note)
-        for key, label in (("step", "side by side, no exchange"), ("ddp", "data parallel"), ("all_reduce", "all-reduce alone")):
+        for key, label in (
+            ("step", "side by side, no exchange"),
+            ("ddp", "data parallel"),
+            ("all_reduce", "all-reduce alone"),
+        ):
             bench.row("two processes", f"{label}, width {width:g}", two[key], "s", note=note)
         middle = lambda values: sorted(values)[len(values) // 2]
-        alone, apart, ddp, exchange = middle(one["step"]), middle(two["step"]), middle(two["ddp"]), middle(two["all_reduce"])
+        alone, apart, ddp, exchange = (
+            middle(one["step"]),
+            middle(two["step"]),
+            middle(two["ddp"]),
+            middle(two["all_reduce"]),
+        )
         step = roofline("B", bench.machine, size, "eager", num_classes=12, width=width, image_size=s.mini_image)
         bandwidth = two["gradient_bytes"] / exchange  # a ring of two moves each byte once
         model = {
-            overlap: data_parallel(step, 2, bandwidth, overlap=overlap, latency=0, scale=apart / step.seconds).efficiency
+            overlap: data_parallel(
+                step, 2, bandwidth, overlap=overlap, latency=0, scale=apart / step.seconds
+            ).efficiency
             for overlap in (True, False)
         }
         bench.facts.setdefault("two_processes", {})[f"width {width:g}"] = {
@@ -334,7 +426,9 @@ def scaling(bench: Bench) -> None:
             "model_without_overlap": model[False],
             "all_reduce_bytes_per_s": bandwidth,
         }
-        bench.say(f"    speed-up {2 * alone / ddp:.2f} of 2; exchange {apart / ddp:.0%} efficient, model {model[False]:.0%} to {model[True]:.0%}")
+        bench.say(
+            f"    speed-up {2 * alone / ddp:.2f} of 2; exchange {apart / ddp:.0%} efficient, model {model[False]:.0%} to {model[True]:.0%}"
+        )
 
 
 def book(bench: Bench) -> None:

@@ -49,34 +49,28 @@ class ConvReLU(torch.autograd.Function):
 
 
 class FusedConv(nn.Module):
-    """A convolution and the ReLU after it, sharing the convolution's parameters."""
+    """A convolution and the ReLU after it, sharing the convolution's parameters; ``channels``: pad fewer input channels to so many."""
 
-    def __init__(self, conv: nn.Conv2d, mask=_mask):
+    def __init__(self, conv: nn.Conv2d, mask=_mask, channels: int = 0):
         super().__init__()
-        self.conv, self.mask = conv, mask
+        self.conv, self.mask, self.missing = conv, mask, max(0, channels - conv.in_channels)
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.is_grad_enabled():
-            return ConvReLU.apply(x, self.conv.weight, self.conv.bias, self.conv.padding, self.mask)
-        return ConvReLU.forward(_Nothing, x, self.conv.weight, self.conv.bias, self.conv.padding, self.mask)
+        weight = self.conv.weight
+        if self.missing:  # tensor cores take channels in eights: zeros for images and weights
+            x = F.pad(x, (0, 0, 0, 0, 0, self.missing)).contiguous(memory_format=torch.channels_last)  # (N, 8, H, W)
+            weight = F.pad(weight, (0, 0, 0, 0, 0, self.missing))  # (C, 8, 3, 3)
+        return ConvReLU.apply(x, weight, self.conv.bias, self.conv.padding, self.mask)
 
 
-class _Nothing:
-    """Stands for the context where no gradient is wanted."""
-
-    @staticmethod
-    def save_for_backward(*tensors):
-        pass
-
-
-def fuse(model: nn.Module, mask=_mask) -> nn.Module:
+def fuse(model: nn.Module, mask=_mask, channels: int = 0) -> nn.Module:
     """The model with each convolution and its ReLU in ``features`` replaced by one :class:`FusedConv`; the weights stay where they are."""
     modules, fused = list(model.features), []
     while modules:
         module = modules.pop(0)
         if isinstance(module, nn.Conv2d) and modules and isinstance(modules[0], nn.ReLU):
             modules.pop(0)
-            module = FusedConv(module, mask)
+            module = FusedConv(module, mask, channels)
         fused.append(module)
     model.features = nn.Sequential(*fused)
     return model

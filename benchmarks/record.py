@@ -27,7 +27,9 @@ def device_name(device: str) -> str:
 
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    model = next(
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+    )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{model or platform.machine()}, {cores} cores"
 
@@ -78,7 +80,9 @@ def provenance(device: str, seed: int) -> dict:
 class Bench:
     """Collects rows and failures; ``save`` after each. ``seconds``: no section starts once they have passed."""
 
-    def __init__(self, device: str, path: Path, seconds: float = 1e9, seed: int = 0, say: Callable[[str], object] = print):
+    def __init__(
+        self, device: str, path: Path, seconds: float = 1e9, seed: int = 0, say: Callable[[str], object] = print
+    ):
         self.device, self.path, self.seed, self.say = device, Path(path), seed, say
         self.start, self.seconds = time.perf_counter(), seconds
         self.rows: list[dict] = []
@@ -126,7 +130,15 @@ class Bench:
     def row(self, section, case, values, unit, *, floor=None, note="", quiet=False) -> dict:
         """One row: median and quartiles of ``values``; ``floor`` gives the share that the median reaches."""
         median, low, high = spread(list(values))
-        row = {"section": section, "case": case, "unit": unit, "median": median, "low": low, "high": high, "n": len(values)}
+        row = {
+            "section": section,
+            "case": case,
+            "unit": unit,
+            "median": median,
+            "low": low,
+            "high": high,
+            "n": len(values),
+        }
         if floor is not None:
             row |= {"floor": floor, "share": floor / median if unit == "s" else median / floor}
         if note:
@@ -138,10 +150,11 @@ class Bench:
         return row
 
     def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
-        """Each section in turn; one that fails or has no time left is noted and does not stop the others."""
+        """Each section in turn; one that fails, or has less time left than its ``need``, is noted and does not stop the others."""
         for name, section in sections.items():
-            if self.left <= 0:
-                self.skipped[name] = f"not started: the {self.seconds:g} s were used up"
+            if self.left < getattr(section, "need", 0) or self.left <= 0:
+                self.skipped[name] = f"not started: {max(0, self.left):.0f} s of {self.seconds:g} were left"
+                self.save()
                 continue
             self.say(f"\n{name}: {(section.__doc__ or '').strip().splitlines()[0]}")
             began = time.perf_counter()
@@ -160,7 +173,13 @@ class Bench:
             ceilings = {"flops_per_s": m.flops, "bytes_per_s": m.bandwidth, "basis": m.basis}
         self.provenance["load_average_after"] = [round(x, 2) for x in os.getloadavg()]
         self.provenance["seconds"] = round(time.perf_counter() - self.start, 1)
-        data = {"provenance": self.provenance, "ceilings": ceilings, "facts": self.facts, "skipped": self.skipped, "rows": self.rows}
+        data = {
+            "provenance": self.provenance,
+            "ceilings": ceilings,
+            "facts": self.facts,
+            "skipped": self.skipped,
+            "rows": self.rows,
+        }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
         temporary.write_text(json.dumps(data, indent=1) + "\n")
@@ -170,7 +189,9 @@ class Bench:
 def line(row: dict) -> str:
     """A row as text: median, quartiles, ratio, share of the floor."""
     number = lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    text = f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
+    text = (
+        f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
+    )
     if "times" in row:
         times = row["times"]
         text += f"  {times['median']:.2f}x [{times['low']:.2f}, {times['high']:.2f}] {row['against']}"

@@ -26,12 +26,14 @@ def network(name: str, device: str = "cpu", library: str = "vggbook", **options)
 
 
 def precise(device: str, dtype: torch.dtype):
-    """Autocast to a 16-bit type; nothing for float32."""
+    """Autocast to a 16-bit type, without its cache, so that a step can be recorded as a CUDA graph; nothing for float32."""
     kind = torch.device(device).type
-    return torch.autocast(kind, dtype) if dtype != torch.float32 else contextlib.nullcontext()
+    return torch.autocast(kind, dtype, cache_enabled=False) if dtype != torch.float32 else contextlib.nullcontext()
 
 
-def batch(size: int, image_size: int, classes: int, device: str, layout: str, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+def batch(
+    size: int, image_size: int, classes: int, device: str, layout: str, seed: int = 0
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images (N, 3, H, W) of the spread of mean-subtracted pixels over 255, and labels (N,)."""
     generator = torch.Generator(device).manual_seed(seed)
     images = torch.randn(size, 3, image_size, image_size, device=device, generator=generator).mul_(0.25)

@@ -26,7 +26,9 @@ def step_rate(given: argparse.Namespace) -> dict:
 
 
 def setup(given: argparse.Namespace):
-    model = network("B", num_classes=12, width=given.width, image_size=given.image).to(memory_format=torch.channels_last)
+    model = network("B", num_classes=12, width=given.width, image_size=given.image).to(
+        memory_format=torch.channels_last
+    )
     data = batch(given.batch, given.image, 12, "cpu", "channels_last")
     return training_step(model, *data), model, data
 
@@ -42,7 +44,9 @@ def parallel(given: argparse.Namespace) -> dict:
 
     dist.init_process_group("gloo")
     try:
-        twin = network("B", num_classes=12, width=given.width, image_size=given.image).to(memory_format=torch.channels_last)
+        twin = network("B", num_classes=12, width=given.width, image_size=given.image).to(
+            memory_format=torch.channels_last
+        )
         shared = training_step(DistributedDataParallel(twin, gradient_as_bucket_view=True), *data)
         flat = torch.randn(sum(p.numel() for p in model.parameters()))
         cases = {"step": step, "ddp": shared, "all_reduce": lambda: dist.all_reduce(flat)}
