@@ -7,6 +7,7 @@ Paper: Sect. 2.1 to 2.3, Tables 1 and 2.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
@@ -82,7 +83,7 @@ def _walk(
     def row(name, kind, shape, params=0, macs=0, kernel=0):
         return Row(name, kind, shape, params, macs, math.prod(shape) * bytes_per_value, field, kernel)
 
-    for name, layer in zip(config.layer_names, config.layers):
+    for name, layer, unit in zip(config.layer_names, config.layers, config.channel_units):
         if isinstance(layer, LRN):
             yield row(name, "lrn", (channels, h, w))
             continue
@@ -97,7 +98,7 @@ def _walk(
         if isinstance(layer, Pool):
             yield row(name, "pool", (channels, h, w), kernel=layer.kernel)
             continue
-        out = scaled(layer.channels, width, layer.groups)
+        out = scaled(layer.channels, width, unit)
         weights = layer.kernel**2 * (channels // layer.groups) * out
         channels = out
         yield row(name, "conv", (out, h, w), weights + out, weights * h * w, layer.kernel)
@@ -114,13 +115,18 @@ def _walk(
 def smallest_image(config: str | Config) -> int:
     """Smallest square image, in pixels a side, that leaves at least one position after every layer (32 for Table 1)."""
     config = resolve(config)
-    for side in range(1, 1000):
+
+    def passes(side: int) -> bool:
         try:
-            list(_walk(config, 1, False, 1.0, (side, side), 1))
+            return bool(list(_walk(config, 1, False, 1.0, (side, side), 1)))
         except ValueError:
-            continue
-        return side
-    raise ValueError(f"config={config.name!r}: no image of up to 1000 pixels a side passes through its layers")
+            return False
+
+    # sides grow with the image, so one search by halves will do
+    side = 1 + bisect_left(range(1, 1001), True, key=passes)
+    if side > 1000:
+        raise ValueError(f"config={config.name!r}: no image of up to 1000 pixels a side passes through its layers")
+    return side
 
 
 def walk(

@@ -6,6 +6,7 @@ shapes, parameters and receptive fields are worked out in :mod:`vggbook.arithmet
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
@@ -65,6 +66,14 @@ class Config:
     blocks: bool = True
     source: str = "Table 1"
 
+    def __post_init__(self):
+        convs = [(name, layer) for name, layer in zip(self.layer_names, self.layers) if isinstance(layer, Conv)]
+        for (name, conv), before in zip(convs, [3, *(layer.channels for _, layer in convs)]):
+            if before % conv.groups or conv.channels % conv.groups:
+                raise ValueError(
+                    f"{self.name}, {name}: {conv.groups} groups do not divide {before} to {conv.channels} channels"
+                )
+
     @property
     def convs(self) -> int:
         """Number of convolutional layers."""
@@ -74,6 +83,16 @@ class Config:
     def weight_layers(self) -> int:
         """Depth as the paper counts it: convolutional plus fully-connected layers."""
         return self.convs + len(self.fc) + 1
+
+    @property
+    def channel_units(self) -> tuple[int, ...]:
+        """For each layer, what its channel count must stay a multiple of at any width: its groups and the next convolution's."""
+        units, following = [], 1
+        for layer in reversed(self.layers):
+            groups = layer.groups if isinstance(layer, Conv) else 1
+            units.append(math.lcm(groups, following))
+            following = groups if isinstance(layer, Conv) else following
+        return tuple(reversed(units))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
@@ -241,6 +260,6 @@ def check_width(width: float) -> float:
     return float(width)
 
 
-def scaled(channels: int, width: float, groups: int = 1) -> int:
-    """``channels`` times ``width``, rounded, at least one a group and a multiple of ``groups``."""
-    return max(1, round(channels * width / groups)) * groups
+def scaled(channels: int, width: float, unit: int = 1) -> int:
+    """``channels`` times ``width``, rounded to a multiple of ``unit`` and never zero."""
+    return max(1, round(channels * width / unit)) * unit

@@ -78,12 +78,11 @@ class Network(nn.Module):
         return self.classifier(x)  # (N, classes)
 
 
-def _conv(layer: Conv, channels: int, width: float, batch_norm: bool) -> tuple[list[nn.Module], int]:
-    out = scaled(layer.channels, width, layer.groups)
+def _conv(layer: Conv, channels: int, out: int, batch_norm: bool) -> list[nn.Module]:
     modules = [nn.Conv2d(channels, out, layer.kernel, layer.stride, layer.pad, groups=layer.groups)]
     if batch_norm:
         modules.append(nn.BatchNorm2d(out))
-    return [*modules, nn.ReLU(inplace=True)], out
+    return [*modules, nn.ReLU(inplace=True)]
 
 
 def build(
@@ -109,13 +108,14 @@ def build(
         raise ValueError(f"init={init!r}: choose one of {', '.join(map(repr, INIT_SCHEMES))}")
     if not 0 <= dropout < 1:
         raise ValueError(f"dropout={dropout!r}: a probability of at least 0 and below 1 is needed; the paper has 0.5")
-    rows = walk(config, num_classes, False, width, size)  # checks every argument before anything is allocated
+    rows = walk(config, num_classes, False, width, image_size)  # checks every argument before anything is allocated
     with torch.device("meta"):  # shapes only; the weights are drawn once, below
         features, channels = [], 3
-        for layer in config.layers:
+        for layer, unit in zip(config.layers, config.channel_units):
             if isinstance(layer, Conv):
-                modules, channels = _conv(layer, channels, width, batch_norm)
-                features += modules
+                out = scaled(layer.channels, width, unit)
+                features += _conv(layer, channels, out, batch_norm)
+                channels = out
             elif isinstance(layer, Pool):
                 features.append(nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=layer.ceil))
             elif isinstance(layer, LRN):  # PyTorch divides alpha by the size: hand it alpha * size
@@ -127,7 +127,8 @@ def build(
             inputs = hidden
         classifier.append(nn.Linear(inputs, int(num_classes)))
         model = Network(config, nn.Sequential(*features), nn.Sequential(*classifier), size)
-    return initialise(model.to_empty(device=device), init, generator)
+    model = model.to_empty(device=device)
+    return model if model.classifier[0].weight.is_meta else initialise(model, init, generator)  # meta: nothing to draw
 
 
 def local_response_norm(x: Tensor, lrn: LRN = LRN()) -> Tensor:  # noqa: B008 (frozen)

@@ -35,19 +35,45 @@ class PaperDataError(ValueError):
     """A file of the paper's facts cannot be read; the message says which line."""
 
 
-def load_yaml(path: str | os.PathLike) -> Any:
-    """Read a YAML file; a damaged one raises PaperDataError with file, line and column."""
+def _loader():
+    """YAML's safe loader, in C where there is one, that also refuses a key given twice."""
+    import yaml
+
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+        def construct_mapping(self, node, deep=False):
+            seen = set()
+            for key, _ in node.value:
+                if key.value in seen:
+                    raise yaml.MarkedYAMLError(problem=f"key {key.value!r} appears twice", problem_mark=key.start_mark)
+                seen.add(key.value)
+            return super().construct_mapping(node, deep)
+
+    return Loader
+
+
+def _read(path: str | os.PathLike) -> tuple[Any, Any]:
+    """A YAML file's data and its root node, which knows the lines; a damaged file raises PaperDataError."""
     import yaml
 
     path = Path(path)
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        loader = _loader()(path.read_text(encoding="utf-8"))
+        node = loader.get_single_node()
+        return (loader.construct_document(node) if node else None), node
     except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark
+        mark = error.problem_mark or error.context_mark
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown line"
         raise PaperDataError(f"{path.name}, {where}: {error.problem or 'not valid YAML'}") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        line = 1 + path.read_bytes()[: error.start].count(b"\n")
+        raise PaperDataError(f"{path.name}, line {line}: not UTF-8 text ({error.reason})") from None
+    except yaml.YAMLError as error:
         raise PaperDataError(f"{path.name}: not a readable YAML text ({error})") from None
+
+
+def load_yaml(path: str | os.PathLike) -> Any:
+    """Read a YAML file; a damaged one raises PaperDataError with file, line and column."""
+    return _read(path)[0]
 
 
 def _tolerance(printed: float) -> float:
@@ -264,17 +290,15 @@ class Claims(tuple):
 
 def load_claims(path: str | os.PathLike) -> Claims:
     """Read and check a claims file. A damaged one raises PaperDataError naming the line or the entry, and what is wrong."""
-    data = load_yaml(path)
+    data, root = _read(path)
     name = Path(path).name
     entries = data.get("claims") if isinstance(data, dict) else None
     if not isinstance(entries, list) or not entries:
         raise PaperDataError(f"{name}, line 1: no list under 'claims:'")
-    lines = [
-        i for i, text in enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1) if text.startswith("- id:")
-    ]
+    nodes = {key.value: value for key, value in root.value}
     found: dict[str, Claim] = {}
-    for number, entry in enumerate(entries):
-        where = f"{name}, line {lines[number]}" if number < len(lines) else f"{name}, entry {number + 1}"
+    for entry, node in zip(entries, nodes["claims"].value):
+        where = f"{name}, line {node.start_mark.line + 1}"
         missing = {"id", "section", "topic", "value", "statement", "kind"} - set(
             entry if isinstance(entry, dict) else ()
         )
@@ -290,9 +314,11 @@ def load_claims(path: str | os.PathLike) -> Claims:
         found[entry["id"]] = Claim(
             **{**entry, "section": str(entry["section"]), "source": tuple(entry.get("source", ()))}
         )
-    counts = data.get("counts", {})
-    if "total" in counts and counts["total"] != len(found):
-        raise PaperDataError(f"{name}: {len(found)} claims, but counts.total says {counts['total']}")
+    tally = Counter(claim.kind for claim in found.values()) + Counter(total=len(found))
+    for key, count in (data.get("counts") or {}).items():
+        if tally[key] != count:
+            line = next(k.start_mark.line for k, _ in nodes["counts"].value if k.value == key) + 1
+            raise PaperDataError(f"{name}, line {line}: {tally[key]} claims, but counts.{key} says {count}")
     return Claims(found.values())
 
 

@@ -1,0 +1,437 @@
+"""Claims, tables, profiles, figures and photographs: every claim must be able to fail, and every damaged file must say where."""
+
+import copy
+import math
+import re
+from decimal import Decimal
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vggbook import ClaimError, claims, figures, nets_before_vgg, paper, photos, profiles, tables
+from vggbook.paper import KINDS, PaperDataError, load_claims, load_yaml
+
+FILE = Path(paper.__file__).with_name("claims.yaml")
+PRINTED = {entry["id"]: entry for entry in yaml.load(FILE.read_text(), yaml.BaseLoader)["claims"]}  # every scalar as its text
+
+
+def leaves(value, path=()):
+    """Paths of all single values."""
+    if isinstance(value, (dict, list)):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from leaves(item, (*path, key))
+    else:
+        yield path
+
+
+def at(value, path):
+    for key in path:
+        value = value[key]
+    return value
+
+
+def replaced(value, path, new):
+    """A copy of ``value`` with another leaf."""
+    if not path:
+        return new
+    value = copy.deepcopy(value)
+    at(value, path[:-1])[path[-1]] = new
+    return value
+
+
+def printed(claim, path):
+    """The text of a number as the file prints it; keys of mappings are strings there."""
+    value = PRINTED[claim.id]["value"]
+    for key in path:
+        value = value[key if isinstance(value, list) else str(key)]
+    return value
+
+
+def is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def numbers(claim):
+    return [path for path in leaves(claim.value) if is_number(at(claim.value, path))]
+
+
+WITH_NUMBERS = [claim for claim in claims() if numbers(claim)]
+NUMBERS = [(claim, path) for claim in WITH_NUMBERS for path in numbers(claim)]
+name = lambda claim: claim.id
+
+
+# ---- the claims themselves ---------------------------------------------------------------------------------------------------
+
+
+def test_174_claims_of_four_kinds():
+    counts = yaml.safe_load(FILE.read_text())["counts"]
+    assert len(claims()) == counts["total"] == 174 == len({claim.id for claim in claims()})
+    for kind in KINDS:
+        assert sum(claim.kind == kind for claim in claims()) == counts[kind]
+    assert all(claim.statement and claim.section for claim in claims())
+
+
+@pytest.mark.parametrize("claim", claims(), ids=name)
+def test_the_exact_value_is_accepted(claim):
+    result = claim.check(copy.deepcopy(claim.value))
+    assert result and result.status == claim.status
+    assert result.as_dict()["keys_missing"] == []
+    tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
+    assert claim.check(tuples(claim.value))
+    if isinstance(claim.value, dict):
+        assert claim.check(dict(reversed(claim.value.items())))  # the order of keys is no part of a claim
+
+
+def unit(claim, path):
+    """One unit of the last printed digit; of the last digit that counts where a large number is printed with zeros (67000000.0)."""
+    number = Decimal(printed(claim, path))
+    if abs(number) >= 1000 and number == number.to_integral():
+        number = number.normalize()
+    return float(Decimal(10) ** number.as_tuple().exponent)
+
+
+@pytest.mark.parametrize("claim", WITH_NUMBERS, ids=name)
+def test_a_number_off_by_one_printed_digit_is_rejected(claim):
+    for path in numbers(claim):
+        value = at(claim.value, path)
+        off = value + unit(claim, path), value - unit(claim, path)
+        for wrong in (*off, -value if value else 1, float("nan"), float("inf")):
+            with pytest.raises(ClaimError, match=re.escape(claim.id)):
+                claim.check(replaced(claim.value, path, wrong))
+
+
+@pytest.mark.parametrize("claim", WITH_NUMBERS, ids=name)
+def test_digits_beyond_the_printed_ones_are_free_only_where_there_are_several(claim):
+    for path in numbers(claim):
+        value, text = at(claim.value, path), printed(claim, path)
+        nearly = replaced(claim.value, path, value + 0.4 * unit(claim, path))
+        mantissa = Decimal(text.lower().partition("e")[0])  # 1.0e-05 is one digit, as 0.0005 and 0.9 are
+        constant = len((mantissa.normalize() if "e" in text else mantissa).as_tuple().digits) == 1
+        if isinstance(value, int) or constant:
+            with pytest.raises(ClaimError):
+                claim.check(nearly)
+        else:
+            assert claim.check(nearly)
+
+
+@pytest.mark.parametrize("claim", [c for c in claims() if set(leaves(c.value)) - set(numbers(c))], ids=name)
+def test_other_values_must_be_equal(claim):
+    for path in set(leaves(claim.value)) - set(numbers(claim)):
+        value = at(claim.value, path)
+        wrongs = {str: (f"{value}x", "", 1, None), bool: (value is False, 0, 1, None), type(None): (0, False, "")}
+        for wrong in wrongs[type(value)]:
+            with pytest.raises(ClaimError):
+                claim.check(replaced(claim.value, path, wrong))
+
+
+@pytest.mark.parametrize("claim", claims(), ids=name)
+def test_the_shape_must_be_the_claims(claim):
+    value = claim.value
+    if isinstance(value, dict):
+        wrongs = [{**value, "more": 1}, dict(list(value.items())[1:]), list(value.values())]
+    elif isinstance(value, list):
+        wrongs = [[*value, value[-1]], value[:-1], value[::-1] if len(value) > 1 and value != value[::-1] else [], value[0]]
+    else:
+        wrongs = [[value], {"value": value}]
+    for wrong in [*wrongs, None, {}, [], "?", object()]:
+        with pytest.raises(ClaimError):
+            claim.check(wrong)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.sampled_from(NUMBERS), st.floats(allow_nan=False) | st.integers())
+def test_any_other_number_is_rejected(pair, number):
+    claim, path = pair
+    value = at(claim.value, path)
+    if abs(number - value) <= unit(claim, path):
+        return
+    with pytest.raises(ClaimError):
+        claim.check(replaced(claim.value, path, number))
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.floats(134.5, 160))
+def test_table_2_counts_in_whole_millions(millions):
+    claim = claims()["params-d"]
+    if millions == 138:
+        assert claim.check({"millions": millions}, part=True)
+    else:
+        with pytest.raises(ClaimError, match=r"found .* at millions, expected 138"):
+            claim.check({"millions": millions}, part=True)
+
+
+def test_numpy_and_torch_values_count_as_numbers():
+    sides = claims()["spatial-sizes"]
+    for value in (np.array([224, 112, 56, 28, 14, 7]), torch.tensor([224, 112, 56, 28, 14, 7])):
+        assert sides.check(value)
+    assert claims()["pool-count"].check(torch.tensor(5)) and claims()["pool-count"].check(np.int64(5))
+    with pytest.raises(ClaimError):
+        claims()["pool-count"].check(torch.tensor(6))
+    assert claims()["fc-same-everywhere"].check(np.bool_(True))
+    with pytest.raises(ClaimError):
+        claims()["fc-same-everywhere"].check(1)
+    with pytest.raises(ClaimError):
+        claims()["pool-count"].check(True)
+
+
+def test_part_of_a_claim():
+    claim = claims()["params-d"]
+    result = claim.check({"exact": 138357544}, part=True)
+    assert result.keys_checked == ("exact",)
+    assert result.as_dict()["keys_missing"] == ["millions", "weights_only"]
+    with pytest.raises(ClaimError, match="found 138357545 at exact, expected 138357544"):
+        claim.check({"exact": 138357545}, part=True)
+    with pytest.raises(ClaimError, match="no key 'exactly'; the claim has millions, exact, weights_only"):
+        claim.check({"exactly": 138357544}, part=True)
+    for wrong in ({}, 138357544, [138]):
+        with pytest.raises(ValueError, match="part=True needs a dict with some of the keys of params-d"):
+            claim.check(wrong, part=True)
+    with pytest.raises(ValueError, match="part=True needs a dict"):
+        claims()["pool-count"].check({"n": 5}, part=True)
+
+
+def test_status():
+    assert {claim.status for claim in claims() if claim.kind == "arithmetic"} == {"derived"}
+    assert {claim.status for claim in claims() if claim.kind in ("structural", "protocol")} == {"verified"}
+    assert {claim.status for claim in claims() if claim.kind == "empirical"} == {"quoted"}
+    claim = claims()["lrn-no-help"]
+    assert claim.check(claim.value, status="reproduced", evidence="five seeds").status == "reproduced"
+    refuted = claim.check({"delta_top1": -3.0, "delta_top5": 2.0}, status="not reproduced", evidence="five seeds")
+    assert not refuted and refuted.found == {"delta_top1": -3.0, "delta_top5": 2.0}
+    with pytest.raises(ClaimError):
+        claim.check({"delta_top1": -3.0, "delta_top5": 2.0}, status="reproduced", evidence="five seeds")
+    for status in ("reproduced", "not reproduced"):
+        with pytest.raises(ValueError, match=f"status='{status}' needs evidence"):
+            claim.check(claim.value, status=status)
+    for status in ("open", "proved"):
+        with pytest.raises(ValueError, match=f"status='{status}': choose one of derived, verified, reproduced"):
+            claim.check(claim.value, status=status)
+
+
+def test_report_takes_a_miniatures_own_numbers():
+    claim = claims()["depth-helps"]
+    assert claim.report({"A": 50, "B": 32}, status="reproduced", evidence="results/section4.json")
+    assert not claim.report({"A": 5, "B": 32}, status="not reproduced", evidence="results/section4.json")
+    with pytest.raises(ValueError, match=r"status='verified': report\(\) takes 'reproduced' or 'not reproduced'"):
+        claim.report({}, status="verified", evidence="x")
+    with pytest.raises(ValueError, match="evidence='': name the recorded run"):
+        claim.report({}, status="reproduced", evidence="")
+    with pytest.raises(ValueError, match="params-d is arithmetic, not empirical"):
+        claims()["params-d"].report({}, status="reproduced", evidence="x")
+
+
+def test_what_a_page_and_the_ledger_get():
+    claim = claims()["macs"]
+    one, two = (claim.check(claim.value) for _ in range(2))
+    assert one.anchor != two.anchor and one.anchor.startswith("claim-macs")
+    bundle = one.bundle()
+    entry = bundle[paper.CLAIM_MIME]
+    assert entry["id"] == "macs" and entry["found"] == entry["expected"] == claim.value
+    assert f'id="{one.anchor}"' in bundle["text/html"] and "derived" in bundle["text/html"]
+    assert bundle["text/plain"].startswith("macs (Table 1): derived: A 7.609, B 11.308")
+    assert repr(one) == "<macs: derived>"
+    quoted = claims()["ilsvrc14-places"].quote()
+    assert quoted.status == "quoted" and quoted.found is None and "localisation 1" in quoted.bundle()["text/plain"]
+    html = claims()["params-27-vs-49"].quote().bundle()["text/html"]
+    assert "<p" in html and "&" not in html.replace("&#", "")
+
+
+@pytest.mark.parametrize("key, near", [("param-d", "params-d"), ("mac", "macs"), ("Table 2", "")])
+def test_an_unknown_claim(key, near):
+    with pytest.raises(KeyError, match=rf"no claim '{key}'.*{near}.*there are 174, see claims\(\)"):
+        claims()[key]
+
+
+def test_claims_are_a_sequence_too():
+    assert claims()[0].id == "headline-depth" and [c.id for c in claims()[-2:]] == ["v6-date", "v1-date"]
+
+
+# ---- damaged files -----------------------------------------------------------------------------------------------------------
+
+GOOD = """\
+counts:
+  total: 2
+  structural: 1
+  arithmetic: 1
+claims:
+- id: one
+  section: '2.1'
+  topic: t
+  value: 3
+  statement: s
+  kind: structural
+- id: two
+  section: '2.2'
+  topic: t
+  value:
+    a: 1
+    b: 2.5
+  statement: s
+  kind: arithmetic
+"""
+
+
+def test_a_small_file_loads(tmp_path):
+    path = tmp_path / "claims.yaml"
+    path.write_text(GOOD)
+    assert [claim.id for claim in load_claims(path)] == ["one", "two"]
+
+
+@pytest.mark.parametrize(
+    "old, new, message",
+    [
+        ("  topic: t\n  value: 3", "  topic: t\n value: 3", r"mine\.yaml, line 9, column"),
+        ("  value: 3", "  value: [3, 4", r"mine\.yaml, line 10, column"),
+        ("  value: 3", "\tvalue: 3", r"mine\.yaml, line 9, column 1"),
+        ("- id: two\n", "", r"mine\.yaml, line 12, column 3: key 'section' appears twice"),
+        ("  section: '2.2'\n", "", r"mine\.yaml, line 12: entry lacks section"),
+        ("  section: '2.1'\n  topic: t\n", "", r"mine\.yaml, line 6: entry lacks section, topic"),
+        ("- id: two", "- name: two", r"mine\.yaml, line 12: entry lacks id"),
+        ("- id: two", "- 7\n- id: two", r"mine\.yaml, line 12: entry lacks id, kind"),
+        ("kind: arithmetic", "kind: guess", r"mine\.yaml, line 12: kind 'guess' of two is not one of arithmetic, structural"),
+        ("- id: two", "- id: one", r"mine\.yaml, line 12: id 'one' appears twice"),
+        ("kind: arithmetic", "kind: arithmetic\n  colour: red", r"mine\.yaml, line 12: unknown field 'colour'"),
+        ("    b: 2.5", "    a: 2.5", r"mine\.yaml, line 17, column 5: key 'a' appears twice"),
+        ("total: 2", "total: 3", r"mine\.yaml, line 2: 2 claims, but counts\.total says 3"),
+        ("arithmetic: 1", "arithmetic: 5", r"mine\.yaml, line 4: 1 claims, but counts\.arithmetic says 5"),
+        ("claims:\n", "facts:\n", r"mine\.yaml, line 1: no list under 'claims:'"),
+        (GOOD, "", r"mine\.yaml, line 1: no list under 'claims:'"),
+        (GOOD, "claims: []", r"mine\.yaml, line 1: no list under 'claims:'"),
+        (GOOD, "- claims", r"mine\.yaml, line 1: no list under 'claims:'"),
+    ],
+)
+def test_a_damaged_claims_file_says_where(tmp_path, old, new, message):
+    path = tmp_path / "mine.yaml"
+    assert old in GOOD
+    path.write_text(GOOD.replace(old, new))
+    with pytest.raises(PaperDataError, match=message):
+        load_claims(path)
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, len(FILE.read_text().splitlines()) - 1))
+def test_a_stray_quote_anywhere_is_noticed(tmp_path_factory, line):
+    lines = FILE.read_text().splitlines()
+    path = tmp_path_factory.mktemp("damaged") / "mine.yaml"
+    path.write_text("\n".join([*lines[:line], '"', *lines[line:]]))
+    with pytest.raises(PaperDataError, match=r"mine\.yaml, line \d+"):
+        load_claims(path)
+
+
+def test_a_file_that_is_not_text(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes(b"claims:\n- id: \xff\xfe\n")
+    with pytest.raises(PaperDataError, match=r"mine\.yaml, line 2: not UTF-8"):
+        load_yaml(path)
+    path.write_bytes(b"claims:\n- id: \x00\n")
+    with pytest.raises(PaperDataError, match=r"mine\.yaml"):
+        load_yaml(path)
+
+
+def test_the_other_files():
+    assert [key for key in tables() if re.fullmatch(r"table_\d+", key)] == [f"table_{i}" for i in range(1, 13)]
+    assert set(nets_before_vgg()["nets"]) == {"VGG-F", "VGG-M", "VGG-S", "AlexNet"}
+    for row in tables()["table_3"]["rows"]:
+        assert len(row) == len(tables()["table_3"]["columns"])
+
+
+# ---- profiles ----------------------------------------------------------------------------------------------------------------
+
+
+def test_profiles(monkeypatch):
+    assert set(profiles.NAMES) == {"ci", "laptop", "gpu"}
+    for profile in profiles.NAMES:
+        loaded = profiles.load(profile)
+        assert loaded.profile == profile and loaded.device in ("cpu", "cuda") and isinstance(loaded.seed, int)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setenv("CI", "true")
+    assert profiles.load().profile == "ci"
+    monkeypatch.delenv("CI")
+    assert profiles.load("auto").profile == "laptop"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert profiles.load().profile == "gpu"
+
+
+def test_every_profile_has_the_same_settings():
+    data = [load_yaml(Path(profiles.__file__).with_name(f"{profile}.yaml")) for profile in profiles.NAMES]
+    keys = [{section: sorted(values or {}) for section, values in each.items()} for each in data]
+    assert keys[0] == keys[1] == keys[2]
+
+
+@pytest.mark.parametrize("profile", ["fast", "", None, "CI", 3, ["ci"]])
+def test_an_unknown_profile(profile):
+    message = f"profile={profile!r} does not exist; choose 'auto' or one of 'ci', 'gpu', 'laptop'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        profiles.load(profile)
+
+
+def test_a_chapter_without_settings():
+    with pytest.raises(ValueError, match="chapter='99' has no settings in profile 'ci'; those with settings:"):
+        profiles.load("ci", chapter="99")
+
+
+# ---- figures and photographs -------------------------------------------------------------------------------------------------
+
+
+def luminance(colour):
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+    return sum(weight * c for weight, c in zip((0.2126, 0.7152, 0.0722), linear))
+
+
+def test_style():
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context():
+        figures.use_style()
+        assert plt.figure().get_facecolor() == mpl.colors.to_rgba(figures.GROUND)  # opaque
+        assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(figures.COLOURS)
+        plt.close("all")
+    contrast = (luminance(figures.GROUND) + 0.05) / (luminance(figures.INK) + 0.05)
+    assert contrast > 7
+    assert len(set(figures.COLOURS)) == len(figures.COLOURS) == len(figures.MARKERS) == len(set(figures.MARKERS))
+
+
+def test_show_image():
+    import matplotlib as mpl
+    import matplotlib.pyplot as plt
+
+    with mpl.rc_context({"backend": "agg"}):
+        _, ax = plt.subplots()
+        figures.show_image(ax, torch.zeros(3, 4, 5, dtype=torch.uint8), "title")
+        assert ax.images[0].get_array().shape == (4, 5, 3) and ax.get_title() == "title" and not ax.axison
+        figures.show_image(ax, torch.zeros(4, 5))
+        assert ax.images[1].get_array().shape == (4, 5)
+        plt.close("all")
+
+
+def test_photographs():
+    from sklearn.datasets import load_sample_image
+
+    for name in ("flower", "china"):
+        image = photos.photograph(name)
+        assert image.shape == (3, 427, 640) and image.dtype == torch.uint8 and image.is_contiguous()
+        assert np.array_equal(image.permute(1, 2, 0), load_sample_image(f"{name}.jpg"))
+        assert "CC BY 2.0" in photos.CREDITS[name]
+    with pytest.raises(ValueError, match=r"name='cat': expected one of \['china', 'flower'\]"):
+        photos.photograph("cat")
+
+
+def test_photographs_without_scikit_learn(monkeypatch):
+    monkeypatch.setattr(photos, "find_spec", lambda name: None)
+    with pytest.raises(FileNotFoundError, match="photograph 'flower' comes with scikit-learn, which is not installed"):
+        photos.photograph("flower")
+
+
+def test_tolerance_never_covers_a_whole_unit():
+    for claim, path in NUMBERS:
+        value = at(claim.value, path)
+        if isinstance(value, float):
+            assert paper._tolerance(value) < unit(claim, path) and math.isfinite(paper._tolerance(value))
