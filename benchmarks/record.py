@@ -156,7 +156,7 @@ class Bench:
                 self.skipped[name] = f"not started: {max(0, self.left):.0f} s of {self.seconds:g} were left"
                 self.save()
                 continue
-            self.say(f"\n{name}: {(section.__doc__ or '').strip().splitlines()[0]}")
+            self.say(f"\n{name}: {(section.__doc__ or name).strip().splitlines()[0]}")
             began = time.perf_counter()
             try:
                 section(self)
