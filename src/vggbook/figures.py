@@ -36,7 +36,7 @@ def use_style() -> None:
             "ytick.color": INK,
             "font.size": 10.5,
             "axes.titlesize": 11,
-            "axes.titleweight": "semibold",
+            "axes.titleweight": "bold",
             "legend.frameon": False,
             "image.interpolation": "nearest",
             "svg.hashsalt": "vggbook",  # equal figures give equal files
