@@ -260,7 +260,7 @@ def test_the_paper_s_27_against_49(stack, channels):
 
 @needs_browser
 def test_layers_are_added_moved_and_removed(stack):
-    names = lambda: [t.split(" sees")[0] for t in stack.locator("ol.ex-list li > span:first-child").all_inner_texts()]
+    names = lambda: [t.split("sees")[0].strip() for t in stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()]
     stack.get_by_role("button", name="Add 5×5").click()
     stack.get_by_role("button", name="Add pool").click()
     assert names() == ["conv 3×3"] * 3 + ["conv 5×5", "max-pool 2×2"]

@@ -423,8 +423,9 @@
       h("div", { class: "ex-controls" }, control("Channels out (C)", channels), control("Channels in", inputs),
         control("Map side, pixels", side), checkBox),
       adders, error,
-      h("div", { class: "ex-columns" }, h("div", {}, list), h("div", {}, summary, facts)),
-      drawing, curve);
+      summary,
+      h("div", { class: "ex-columns" }, h("div", {}, list, drawing), h("div", {}, facts)),
+      curve);
 
     let result = null;
 
@@ -460,13 +461,13 @@
       };
       list.replaceChildren(...result.rows.map((r, i) => {
         const name = `layer ${i + 1}, ${named(r.layer)}`;
-        return h("li", {},
+        return h("li", {}, h("div", {},
           h("span", {}, named(r.layer), h("small", {}, ` sees ${r.size}${times}${r.size}, map ${r.side}${times}${r.side}`)),
           h("span", { class: "ex-tools" },
             button("\u2191", `Move up ${name}`, () => swap(i, i - 1), { disabled: i === 0, "data-go": "up" }),
             button("\u2193", `Move down ${name}`, () => swap(i, i + 1), { disabled: i === last, "data-go": "down" }),
             button("\u00d7", `Remove ${name}`, () => change(state.layers.filter((_, k) => k !== i), `li:nth-child(${Math.max(1, Math.min(i + 1, last))}) button:last-child`),
-              { "data-go": "out" })));
+              { "data-go": "out" }))));
       }));
       if (!state.layers.length) list.replaceChildren(h("li", { class: "ex-empty" }, "No layer yet: add one."));
       renderFacts();
@@ -516,17 +517,17 @@
       const width = Math.max(280, drawing.clientWidth || root.clientWidth || 640);
       const seen = [1];
       [...result.rows].reverse().forEach((r) => seen.push((seen[seen.length - 1] - 1) * (r.layer === "pool" ? 2 : 1) + r.kernel));
-      const left = 104;
+      const left = 96;
       const most = Math.max(7, seen[seen.length - 1]);
       const jumps = [...result.rows].reverse().map((r) => r.jump).concat(1);
       const cell = Math.min(16, (width - left - 8) / most);
       const gap = 40;
-      const svg = s("svg", { width, height: seen.length * gap + 22, role: "img",
+      const svg = s("svg", { width, height: seen.length * gap + 8, role: "img",
         "aria-label": `Along one axis, one unit of the output is made from ${seen.slice(1).join(", then ")} units, down to the input.` });
       const centre = left + (width - left) / 2;
       const step = (k) => cell * jumps[k];
       seen.forEach((units, k) => {
-        const y = 20 + k * gap;
+        const y = 24 + k * gap;
         const x0 = centre - (units * step(k)) / 2;
         if (k + 1 < seen.length) {
           const below = (seen[k + 1] * step(k + 1)) / 2;
@@ -540,7 +541,7 @@
         const text = k === seen.length - 1 ? "input" : named(result.rows[result.rows.length - 1 - k].layer);
         svg.append(label(0, y + 11, `${text}: ${units}`, { class: "ex-head" }));
       });
-      svg.append(label(0, 10, "How many units along one axis feed one output unit", { class: "ex-head ex-strong" }));
+      svg.append(label(0, 11, "Units along one axis that feed one output unit", { class: "ex-head ex-strong" }));
       drawing.replaceChildren(svg);
     }
 
