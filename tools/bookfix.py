@@ -6,6 +6,7 @@ another host and is emitted twice, nor of toggle buttons, which nothing here use
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 from pathlib import Path
@@ -26,8 +27,7 @@ SUBSTITUTIONS = [
     (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
 ]  # fmt: skip
 SUBSTITUTIONS = [(re.compile(pattern, re.S), new) for pattern, new in SUBSTITUTIONS]
-UNUSED_MATHJAX = ("adaptors", "sre", "latest.js", "node-main.js", "mml-*.js", "tex-mml-*.js", "tex-svg*.js", "tex-chtml-full*.js",
-                  "input/asciimath.js", "input/mml*", "output/svg*")  # fmt: skip
+MATHJAX = ("tex-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*", "ui/*.js", "a11y/assistive-mml.js")
 
 
 def without_unused(app, pagename, templatename, context, doctree):
@@ -39,13 +39,21 @@ def without_unused(app, pagename, templatename, context, doctree):
     context["css_files"] = [f for f in context.get("css_files") or [] if wanted(f)]
 
 
+def serve_mathjax(app):
+    """Put MathJax, from its package, among the site's own files: what a browser may ask for, not the package's 24 MB."""
+    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    for pattern in MATHJAX:
+        for source in package.glob(pattern):
+            target = Path(app.outdir) / "_static" / "mathjax" / source.relative_to(package)
+            if not target.exists() or target.stat().st_size != source.stat().st_size:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(source, target)
+
+
 def finish(app, exception):
     if exception or app.builder.format != "html":
         return
-    mathjax = Path(app.outdir) / "_static" / "mathjax"
-    for pattern in UNUSED_MATHJAX:
-        for path in mathjax.glob(pattern):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    serve_mathjax(app)
     for path in Path(app.outdir).rglob("*.html"):
         old = new = path.read_text(encoding="utf-8")
         for pattern, replacement in SUBSTITUTIONS:
@@ -88,6 +96,7 @@ def number_by_file_name(assign):
 def setup(app):
     if not getattr(Collector.assign_section_numbers, "by_file_name", False):
         Collector.assign_section_numbers = number_by_file_name(Collector.assign_section_numbers)
+    app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("build-finished", finish, priority=900)

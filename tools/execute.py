@@ -117,7 +117,7 @@ def failing_cell(executed: Path, log: str) -> str:
     for c in cells:
         for o in c.get("outputs", []):
             if o.output_type == "error":
-                return f"in this cell:\n\n{indent(c.source)}\n\n{ANSI.sub('', chr(10).join(o.traceback))}"
+                return f"the cell\n\n{indent(c.source)}\n\n{ANSI.sub('', chr(10).join(o.traceback))}"
     # A timed-out cell leaves no error in the notebook (papermill marks all cells completed): the log names it.
     return ANSI.sub("", log.strip())[-4000:]
 
@@ -152,7 +152,8 @@ def run(notebook: Path, profile: str, threads: int, cell_timeout: float, timeout
         process.communicate()
         raise NotebookFailed(f"{notebook.name} did not finish within {timeout:g} s") from None
     if process.returncode:
-        raise NotebookFailed(f"{notebook.name} failed {failing_cell(temporary, log)}")
+        late = f"a cell took longer than {cell_timeout:g} s; " if "CellTimeoutError" in log else ""
+        raise NotebookFailed(f"{notebook.name} failed: {late}{failing_cell(temporary, log)}")
     seconds = time.perf_counter() - start
     cells = [c for c in nbformat.read(temporary, 4).cells if c.cell_type == "code"]
     slowest = max((c.metadata.get("papermill", {}).get("duration") or 0 for c in cells), default=0)
