@@ -1,0 +1,129 @@
+"""The built book: complete, connected, local, and saying what the execution found."""
+
+import gzip
+import json
+import re
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+from conftest import ROOT
+
+from tools import check, ledger, stage
+from tools.address import address
+from vggbook import claims
+
+TOC = stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+CHAPTERS = [f for f in TOC if f.startswith("notebooks/")]
+
+
+def soup(html, name):
+    return BeautifulSoup((html / f"{name}.html").read_text(encoding="utf-8"), "html.parser")
+
+
+def test_table_of_contents_and_files_agree():
+    files = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb")} | {f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")}
+    assert set(TOC) == files and len(TOC) == len(set(TOC))
+
+
+@pytest.mark.parametrize("name", TOC)
+def test_every_page_is_built_with_a_title(html, name):
+    page = soup(html, name)
+    assert len(page.select("main h1")) == 1 and page.html["lang"] == "en"
+    assert page.select_one("meta[name=description]")["content"]
+    assert page.select_one('link[rel="icon"]')
+
+
+def test_links_and_anchors_resolve(html):
+    assert check.links(html) == []
+
+
+def test_images_say_what_they_show(html):
+    assert check.images(html) == []
+
+
+def test_nothing_comes_from_another_host(html):
+    assert check.hosts(html) == []
+
+
+def test_ids_are_unique_on_each_page(html):
+    assert check.unique(html) == []
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_chapters_show_their_number_run_and_results(html, name):
+    page = soup(html, name)
+    assert page.select_one("h1 .section-number").get_text().strip() == f"{int(name.split('/')[1][:2])}."
+    note = page.select_one(".run-note").get_text()
+    assert re.search(r"computed on \d{4}-\d\d-\d\d in [\d.]+ seconds: profile \w+, .*Python 3\.\d+\.\d+, torch \d", note)
+    assert not page.select(".cell_output .stderr, .cell_output .traceback")
+    assert "injected-parameters" not in str(page)
+    assert len(page.select("div.admonition.objectives")) == 1
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_boxes_exercises_and_folds_became_what_the_page_needs(html, name):
+    source = "\n".join(c["source"] if isinstance(c["source"], str) else "".join(c["source"])
+                       for c in json.loads((ROOT / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == "markdown")  # fmt: skip
+    page = soup(html, name)
+    for kind, css in stage.KINDS.items():
+        assert len(page.select(f"div.admonition.{css}")) == len(re.findall(rf"^> \*\*{kind}[,:.?!]", source, re.M)), kind
+    assert len(page.select("h3 .exercise-kind")) == len(re.findall(r"^### Exercise ", source, re.M))
+    folded = [s.get_text().strip() for s in page.select("details.hide > summary")]
+    assert "Setup" in folded and "Answer" in folded
+    tags = set(re.findall(r"\\tag\{([\d.a-z]+)\}", source))
+    assert all(f"\\tag{{{t}}}" in page.get_text() for t in tags)
+
+
+def test_colab_only_with_an_address(html):
+    for name in CHAPTERS:
+        links = [a["href"] for a in soup(html, name).select('a[href*="colab.research.google.com"]')]
+        expected = f"https://colab.research.google.com/github/{address()}/blob/main/{name}.ipynb"
+        assert links == [expected] * len(links) and bool(links) == bool(address())
+    cells = [json.loads((ROOT / f"{name}.ipynb").read_text())["cells"] for name in CHAPTERS]
+    first = ["".join(next(c for c in cs if c["cell_type"] == "code")["source"]) for cs in cells]
+    assert len(set(first)) == 1 and ("pip install ." in first[0] if address() is None else f"github.com/{address()}" in first[0])
+
+
+def test_ledger_has_every_claim_once_with_working_links(html):
+    rows = json.loads((ROOT / "_build" / "ledger.json").read_text())
+    assert [r["id"] for r in rows] == [c.id for c in claims()] and len(rows) == 174
+    page = soup(html, "book/ledger")
+    shown = {tr["id"]: tr for tr in page.select("table.ledger tbody tr")}
+    assert set(shown) == {r["id"] for r in rows}
+    for r in rows:
+        assert shown[r["id"]].select_one(".status").get_text() == r["status"]
+        assert len(shown[r["id"]].select("td:last-child a")) == len(r["cells"])
+    summary = {tr.td.get_text(): int(tr.select_one(".number").get_text()) for tr in page.select(".ledger-summary tbody tr")}
+    assert summary.pop("in all") == sum(summary.values()) == 174 and summary == ledger.counts(rows)
+
+
+def test_ledger_is_what_the_executed_notebooks_published():
+    import nbformat
+
+    nbs = {p.stem: nbformat.read(p, 4) for p in (ROOT / "_build/executed/notebooks").glob("*.ipynb") if f"notebooks/{p.stem}" in TOC}
+    if not nbs:
+        pytest.skip("needs the executed notebooks: run make book first")
+    assert json.loads((ROOT / "_build" / "ledger.json").read_text()) == json.loads(json.dumps(ledger.entries(nbs)))
+
+
+def test_every_trap_is_on_the_misreadings_page(html):
+    links = {a["href"] for a in soup(html, "book/misreadings").select("main a[href]")}
+    for name in CHAPTERS:
+        for box in soup(html, name).select("div.admonition.trap"):
+            assert f"../{name}.html#{box['id']}" in links
+
+
+def test_a_download_is_the_notebook_as_written(html):
+    for name in CHAPTERS:
+        text = (html / "_sources" / f"{name}.ipynb").read_text()
+        assert "admonition}" not in text and '"papermill"' not in text
+
+
+def test_pages_are_light(html):
+    """Markup and pictures of a page, compressed; what the browser test adds is shared by all pages."""
+    for name in TOC:
+        page = html / f"{name}.html"
+        pictures = {(page.parent / i["src"]).resolve() for i in soup(html, name).select("main img[src]") if not i["src"].startswith("data:")}
+        size = sum(len(gzip.compress(p.read_bytes(), 6)) for p in [page, *pictures])
+        assert size < 400_000, f"{name}: {size / 1000:.0f} kB"
