@@ -5,11 +5,9 @@ Kept apart from the built book: the page under test holds the two widgets and th
 
 import html
 import json
-import os
 import random
 import re
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 import torch
@@ -19,11 +17,7 @@ from tools import explorer
 from vggbook.arithmetic import smallest_image, walk
 from vggbook.configs import CONFIGS, Config, Conv, Pool
 
-CHROMIUM = "/usr/bin/chromium"
 SIZES = (96, 224, 227, 256, 448)
-needs_browser = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason=f"no browser at {CHROMIUM}"
-)
 NETWORK = '<div class="explorer" data-view="network" data-config="D" data-layer="conv5_3" data-table></div>'
 STACK = '<div class="explorer" data-view="stack"></div>'
 TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
@@ -47,16 +41,6 @@ def test_photograph_is_small_and_square():
 def test_nothing_is_loaded_from_another_host():
     text = "".join((explorer.FOLDER / name).read_text() for name in ("explorer.js", "explorer.css", "configs.js"))
     assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
 
 
 @contextmanager
@@ -120,7 +104,6 @@ def expected(name, size, batch_norm):
     ]  # fmt: skip
 
 
-@needs_browser
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name", CONFIGS)
 def test_every_layer_of_every_configuration_agrees_with_the_package(page, name, batch_norm):
@@ -130,7 +113,6 @@ def test_every_layer_of_every_configuration_agrees_with_the_package(page, name, 
         assert got == expected(name, size, batch_norm), f"{name} at {size}"
 
 
-@needs_browser
 @pytest.mark.parametrize("name", CONFIGS)
 def test_the_displayed_table_is_the_package_s_trace(network, name):
     from vggbook import trace
@@ -144,7 +126,6 @@ def test_the_displayed_table_is_the_package_s_trace(network, name):
     assert [t for t in shown[-1] if t] == [t for t in want._cells()[-1] if t]
 
 
-@needs_browser
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_chosen_layer_shows_its_facts(network, name):
     network.get_by_label("Configuration").select_option(name)
@@ -160,7 +141,6 @@ def test_a_chosen_layer_shows_its_facts(network, name):
         assert f"sees {row.field.size} × {row.field.size} pixels" in network.get_by_role("status").inner_text()
 
 
-@needs_browser
 def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
     """A unit's square, clipped to the picture, holds exactly the pixels that change it (all-positive weights, average pooling)."""
     from vggbook import build
@@ -186,7 +166,6 @@ def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
         assert box["inside"] == (bottom - top) * (right - left)
 
 
-@needs_browser
 def test_sliders_move_the_square_and_its_description(network):
     network.get_by_label("Layer", exact=True).select_option("conv5_3")
     network.get_by_label("Row of the unit").fill("0")
@@ -207,7 +186,6 @@ def random_stacks(n: int, seed: int = 0):
         yield layers, draw.randint(1, 600), draw.randint(1, 600), side
 
 
-@needs_browser
 def test_random_stacks_agree_with_the_package_and_with_torch(page):
     """Fields and maps against the package's walk; weights and multiply-adds against real (weightless) modules."""
     stacks = [list(stack) for stack in random_stacks(300)]
@@ -235,7 +213,6 @@ def test_random_stacks_agree_with_the_package_and_with_torch(page):
             assert got["single"] == {"kernel": field.size, "stride": field.jump, "weights": one, "macs": one * x[0, 0].numel()}
 
 
-@needs_browser
 def test_biases_add_one_a_channel_and_convolution(page):
     got = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4, biases: true})")
     bare = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4})")
@@ -247,7 +224,6 @@ def cells(stack, which: str) -> dict:
     return {c.get_attribute(f"data-{which}"): c.inner_text() for c in stack.locator(f"td[data-{which}]").all()}
 
 
-@needs_browser
 @pytest.mark.parametrize("channels", [1, 64, 512])
 def test_the_paper_s_27_against_49(stack, channels):
     stack.get_by_label("Channels out").fill(str(channels))
@@ -258,7 +234,6 @@ def test_the_paper_s_27_against_49(stack, channels):
     assert f"{100 * 22 / 27:.1f}% more" in text and f"{100 * 22 / 49:.1f}% fewer" in text
 
 
-@needs_browser
 def test_layers_are_added_moved_and_removed(stack):
     names = lambda: [t.split("sees")[0].strip() for t in stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()]
     stack.get_by_role("button", name="Add 5×5").click()
@@ -275,7 +250,6 @@ def test_layers_are_added_moved_and_removed(stack):
     assert "No layer yet" in stack.inner_text()
 
 
-@needs_browser
 def test_where_channels_double_the_pair_of_3x3_is_larger(stack):
     stack.get_by_role("button", name="Remove layer 3").click()
     stack.get_by_label("Channels out").fill("128")
@@ -294,7 +268,6 @@ REFUSED = [
 ]
 
 
-@needs_browser
 @pytest.mark.parametrize("name,value,reason", REFUSED)
 def test_an_impossible_input_size_is_refused_with_the_reason(network, name, value, reason):
     network.get_by_label("Configuration").select_option(name)
@@ -309,7 +282,6 @@ def test_an_impossible_input_size_is_refused_with_the_reason(network, name, valu
     assert side.get_attribute("aria-invalid") is None and not network.get_by_role("alert").inner_text()
 
 
-@needs_browser
 def test_impossible_stacks_are_refused_with_the_reason(stack):
     stack.get_by_label("Map side").fill("1")
     stack.get_by_role("button", name="Add pool").click()
@@ -326,7 +298,6 @@ def test_impossible_stacks_are_refused_with_the_reason(stack):
     assert stack.locator("ol.ex-list li").count() == 12
 
 
-@needs_browser
 def test_everything_works_from_the_keyboard(page):
     """From the top of the page by Tab alone: every control is reached, focus shows, and keys do what clicks do."""
     page.reload()
@@ -353,7 +324,6 @@ def test_everything_works_from_the_keyboard(page):
     assert network.get_by_role("status").inner_text().startswith("conv5_3 of E") or network.get_by_label("Configuration").input_value() == "E"
 
 
-@needs_browser
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_it_fits_the_width(browser, width, theme):
@@ -364,7 +334,6 @@ def test_it_fits_the_width(browser, width, theme):
         assert not small
 
 
-@needs_browser
 def test_without_a_script_the_page_s_own_text_remains(browser):
     text = "Open the explorer page for the live drawing."
     ctx = browser.new_context(java_script_enabled=False)

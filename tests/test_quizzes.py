@@ -1,9 +1,7 @@
 """The quizzes: their data, the facts in them computed, and what a reader gets in a browser, with and without JavaScript."""
 
 import math
-import os
 import re
-from pathlib import Path
 
 import pytest
 
@@ -11,10 +9,6 @@ import vggbook
 from tools import ROOT, quizzes
 from vggbook import tables
 
-CHROMIUM = "/usr/bin/chromium"
-needs_browser = pytest.mark.skipif(
-    not Path(CHROMIUM).exists() and os.environ.get("CI") != "true", reason=f"no browser at {CHROMIUM}"
-)
 NAMES = {name: getattr(vggbook, name) for name in vggbook.__all__} | {"math": math, "T": tables()}
 ALL = [(chapter, i, q) for chapter, questions in quizzes.quizzes().items() for i, q in enumerate(questions, 1)]
 
@@ -79,16 +73,6 @@ def test_the_html_is_one_block_of_markdown():
     assert quizzes.render("99") == ""
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        yield browser
-        browser.close()
-
-
 def show(browser, *chapters: str, script: bool = True, **context):
     page = browser.new_context(java_script_enabled=script, **context).new_page()
     static = ROOT / "book" / "_static"
@@ -102,7 +86,6 @@ def show(browser, *chapters: str, script: bool = True, **context):
     return page
 
 
-@needs_browser
 @pytest.mark.parametrize("chapter", quizzes.quizzes())
 def test_every_option_of_every_question_gets_the_right_verdict(browser, chapter):
     page = show(browser, chapter)
@@ -116,7 +99,6 @@ def test_every_option_of_every_question_gets_the_right_verdict(browser, chapter)
     assert page.locator(".quiz-score").inner_text() == f"0 of {len(quizzes.quizzes()[chapter])} right at the first try."
 
 
-@needs_browser
 def test_a_question_works_by_keyboard_alone(browser):
     page, q = show(browser, "02"), quizzes.quizzes()["02"][0]
     page.keyboard.press("Tab")  # into the first group of radio buttons
@@ -135,7 +117,6 @@ def test_a_question_works_by_keyboard_alone(browser):
     assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
 
 
-@needs_browser
 def test_without_a_script_the_answers_are_folded_and_open(browser):
     page = show(browser, "02", script=False)
     assert page.get_by_role("button").count() == 0
@@ -144,7 +125,6 @@ def test_without_a_script_the_answers_are_folded_and_open(browser):
     assert q.options[q.right] in page.locator("details").first.inner_text()
 
 
-@needs_browser
 def test_quizzes_fit_a_phone(browser):
     page = show(browser, *quizzes.quizzes(), viewport={"width": 320, "height": 600})
     assert page.locator("fieldset").count() == len(ALL)
