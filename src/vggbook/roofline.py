@@ -316,7 +316,7 @@ def measure(device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: 
     target = torch.empty_like(source)
     cases = {"product": lambda: a @ b, "copy": lambda: target.copy_(source)}
     best = {name: min(seconds) for name, seconds in stopwatch(cases, rounds, 2, device).items()}
-    name = torch.cuda.get_device_name(device) if cuda else f"this CPU, {torch.get_num_threads()} threads"
+    name = torch.cuda.get_device_name(device) if cuda else f"this CPU, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
     return Device(
         name,
         flops=2 * size**3 / best["product"],
