@@ -52,7 +52,7 @@ def held(shapes):
     return in_memory(shapes)
 
 
-# --- counter-based random numbers -------------------------------------------------------------------------------------------------
+# --- counter-based random numbers -------------------------------------------------------------------------------------
 def test_the_mixer_is_a_bijection_and_its_uniforms_are_uniform():
     x = torch.randint(0, 2**32, (100_000,), generator=torch.Generator().manual_seed(1)).unique()
     assert len(data._mix(x).unique()) == len(x)
@@ -71,7 +71,7 @@ def test_hash_depends_on_every_key_and_on_its_place():
     assert len(values) == 6
 
 
-# --- the procedural set -----------------------------------------------------------------------------------------------------------
+# --- the procedural set -----------------------------------------------------------------------------------------------
 @few
 @given(st.lists(st.integers(0, 239), min_size=1, max_size=9), st.sampled_from([24, 48, 61]))
 def test_a_sample_depends_on_its_index_alone(shapes, indices, size):
@@ -181,7 +181,7 @@ def test_indices_out_of_range(shapes):
     assert torch.equal(shapes[-1][0], shapes[239][0])
 
 
-# --- steps ------------------------------------------------------------------------------------------------------------------------
+# --- steps ------------------------------------------------------------------------------------------------------------
 @few
 @given(st.integers(20, 70), st.integers(20, 70), st.integers(8, 90))
 def test_isotropic_resize_is_torchvisions(h, w, s):
@@ -279,7 +279,7 @@ def test_statistics_equal_numpys_over_mixed_sizes(held):
         mean_rgb(torch.utils.data.Subset(held, []))
 
 
-# --- the loader -------------------------------------------------------------------------------------------------------------------
+# --- the loader -------------------------------------------------------------------------------------------------------
 def loader(dataset, **options):
     options = {"batch_size": 24, "crop": 32, "scales": (32, 56), "mean": [120, 110, 100], "seed": 5, **options}
     return Loader(dataset, **options)
@@ -398,7 +398,7 @@ def test_labels_out_of_range_are_named(held):
         ArrayDataset(torch.zeros(2, 3, 8, 8), [0, 1], "ab")
 
 
-# --- files ------------------------------------------------------------------------------------------------------------------------
+# --- files ------------------------------------------------------------------------------------------------------------
 def jpeg(size=(40, 30), seed=0):
     buffer = io.BytesIO()
     Image.fromarray(noise(size[1], size[0], 3, seed=seed).numpy()).save(buffer, "JPEG")
@@ -534,7 +534,7 @@ def test_torchvision_sets_with_pil_images_are_accepted(folder):
         mean_rgb(plain)
 
 
-# --- real sets: tiny archives in the published formats, read by torchvision's own classes -----------------------------------------
+# --- real sets: tiny archives in the published formats, read by torchvision's own classes -----------------------------
 def pack(path, files, mode="w:gz"):
     with tarfile.open(path, mode) as archive:
         for name, content in files.items():
@@ -661,7 +661,7 @@ def test_unknown_sets_are_refused(tmp_path):
         open_dataset("cifar10", tmp_path, "dev")
 
 
-# --- photographs, imports ---------------------------------------------------------------------------------------------------------
+# --- photographs, imports ---------------------------------------------------------------------------------------------
 def test_photographs_are_scikit_learns():
     from sklearn.datasets import load_sample_image
 

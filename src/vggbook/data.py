@@ -1,38 +1,40 @@
 """Feeding the nets: a procedural data set, real data sets, and the paper's training crops (Sect. 3.1, 3.3).
 
-Units everywhere: images are RGB, 0..255; stored images are uint8 (3, H, W); batches that go into a net are float32 (N, 3, crop, crop)
-with the mean RGB subtracted *and nothing else* (no division by a standard deviation).
+Units everywhere: images are RGB, 0..255; stored images are uint8 (3, H, W); batches that go into a net are float32 (N,
+3, crop, crop) with the mean RGB subtracted *and nothing else* (no division by a standard deviation).
 
-**A data set** here is anything with `len(ds)`, `ds[i] -> (image uint8 (3, H, W), label int)` and `ds.classes` (names). If it also has
-`ds.batch(indices, size=None) -> (images, labels)` (uint8 (N, 3, H, W), or a list of (3, H, W) where shapes differ; labels int64 (N,))
-it is fed a batch at a time. torchvision sets that give PIL images are accepted too.
+**A data set** here is anything with `len(ds)`, `ds[i] -> (image uint8 (3, H, W), label int)` and `ds.classes` (names).
+If it also has `ds.batch(indices, size=None) -> (images, labels)` (uint8 (N, 3, H, W), or a list of (3, H, W) where
+shapes differ; labels int64 (N,)) it is fed a batch at a time. torchvision sets that give PIL images are accepted too.
 
     ShapesDataset(split, n, seed=0, size=96, classes=12, difficulty=0.5, aspect=1.0, device="cpu")
-        .batch(indices, size=None)   .boxes(indices) (N, 4) cx, cy, w, h   .scales(indices) (N,)   .masks(indices)   .classes
+        .batch(indices, size=None)  .boxes(indices) (N, 4) cx, cy, w, h  .scales(indices) (N,)  .masks(indices)  .classes
     ArrayDataset(images, labels, classes)                # uint8 held in memory, on any device
     in_memory(dataset, size=None, device="cpu")          # -> ArrayDataset: render or decode once, then crop from memory
-    open_dataset(name, root, split, download=False)      # "cifar10" "stl10" "imagenette" "imagenet" "folder"; split "train" "val" "test"
+    open_dataset(name, root, split, download=False)      # "cifar10" "stl10" "imagenette" "imagenet" "folder"
     load_image(path)                                     # -> uint8 (3, H, W), whatever the file's mode
 
 **Statistics**, streamed: `mean_rgb(dataset) -> (3,)`, `pca_rgb(dataset) -> Eigen(values (3,), vectors (3, 3))`.
 
-**Steps**: `isotropic_resize(images, S)`, `random_crop_flip(batch, crop, generator)`, `colour_shift(batch, eigen, generator, std=0.1)`.
+**Steps**: `isotropic_resize(images, S)`, `random_crop_flip(batch, crop, generator)`, `colour_shift(batch, eigen,
+generator, std=0.1)`.
 
 **Loader**: all of it together, for the trainer.
 
-    loader = Loader(dataset, batch_size=256, crop=224, scales=256 | (256, 512), mean=mean_rgb(dataset), colour=None | pca_rgb(dataset),
-                    flip=True, shuffle=True, augment=True, seed=0, rank=0, world_size=1, device="cpu", on_error="error" | "skip",
-                    workers=0, gain=1.0)
-    len(loader)                                # batches an epoch, the same on every rank
-    for images, labels, indices in loader.epoch(e, start=k):   # start: batches of this epoch already done
-        ...                                    # images float32 (n, 3, crop, crop), labels int64 (n,): on the device; indices: CPU
+    loader = Loader(dataset, batch_size=256, crop=224, scales=256 | (256, 512), mean=mean_rgb(dataset),
+                    colour=None | pca_rgb(dataset), flip=True, shuffle=True, augment=True, drop_last=None, seed=0,
+                    rank=0, world_size=1, device="cpu", on_error="error" | "skip", workers=0, gain=1.0)
+    len(loader)                                               # batches an epoch, the same on every rank
+    for images, labels, indices in loader.epoch(e, start=k):  # start: batches of this epoch already done
+        ...             # images float32 (n, 3, crop, crop) and labels int64 (n,) on the device, indices (n,) on the CPU
 
-`batch_size` is the batch of the whole job; rank r of w gets its w-th part, so the global batch at step k is the same for every
-world size. Nothing random is stored anywhere: the order depends on (seed, epoch), a sample's scale, crop, flip and colour on
-(seed, epoch, index). So `epoch(e, start=k)` continues an interrupted epoch bit for bit, with any number of workers and processes.
-`augment=False` gives centre crops at S (for validation), `shuffle=False` the set's own order, and then the last batch may be short.
-`gain` multiplies the mean-subtracted pixels: the paper's value is 1; another one is a deviation to be stated.
-`loader.skipped` maps the indices of unreadable images (on_error="skip") to the reason; `len(loader.skipped)` is the count.
+`batch_size` is the batch of the whole job; rank r of w gets its w-th part, so the global batch at step k is the same
+for every world size. Nothing random is stored anywhere: the order depends on (seed, epoch), a sample's scale, crop,
+flip and colour on (seed, epoch, index). So `epoch(e, start=k)` continues an interrupted epoch bit for bit, with any
+number of workers and processes. `augment=False` gives centre crops at S (for validation), `shuffle=False` the set's own
+order, and then the last batch may be short. `gain` multiplies the mean-subtracted pixels: the paper's value is 1;
+another one is a deviation to be stated. `loader.skipped` maps the indices of unreadable images (on_error="skip") to the
+reason; `len(loader.skipped)` is the count.
 """
 from __future__ import annotations
 
@@ -44,7 +46,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# --- counter-based random numbers: a value is a function of its keys, never of what was drawn before it -------------------------
+# --- counter-based random numbers: a value is a function of its keys, never of what was drawn before it ---------------
 _MASK = 0xFFFFFFFF
 
 
@@ -56,7 +58,8 @@ def _mix(x: Tensor) -> Tensor:
 
 
 def _hash(*keys) -> Tensor:
-    """Fold integers and int64 tensors (broadcast) into one 32-bit hash; a bijection of the last key for fixed earlier ones."""
+    """Fold integers and int64 tensors (broadcast) into one 32-bit hash; a bijection of the last key for fixed earlier
+    ones."""
     h = torch.zeros((), dtype=torch.int64)
     for key in keys:
         parts = (key,) if isinstance(key, Tensor) else (torch.tensor(key >> 32 & _MASK), torch.tensor(key & _MASK))
@@ -71,8 +74,8 @@ def _uniforms(key: Tensor, count: int) -> Tensor:
     return (_mix((key[:, None] + stream) & _MASK) >> 8).float() * 2**-24
 
 
-# --- the procedural set -----------------------------------------------------------------------------------------------------------
-SHAPES = {  # a star polygon: corners, and inner radius over outer radius (cos(pi/n) makes the edge between two corners straight)
+# --- the procedural set -----------------------------------------------------------------------------------------------
+SHAPES = {  # a star polygon: corners, and inner over outer radius (cos(pi/n): a straight edge from corner to corner)
     "disc": (48, math.cos(math.pi / 48)),
     "square": (4, math.cos(math.pi / 4)),
     "triangle": (3, 0.5),
@@ -80,13 +83,13 @@ SHAPES = {  # a star polygon: corners, and inner radius over outer radius (cos(p
     "hexagon": (6, math.cos(math.pi / 6)),
     "spark": (4, 0.42),
 }
-TEXTURES = {  # painted where a cos u + b cos v + c cos u cos v + d cos^2 u + e > 0; u and v run across and along the object
+TEXTURES = {  # light where a cos u + b cos v + c cos u cos v + d cos^2 u + e > 0; u and v are at right angles
     "stripes": (1.0, 0.0, 0.0, 0.0, 0.0),
     "checks": (0.0, 0.0, 1.0, 0.0, 0.0),
     "dots": (1.0, 1.0, 0.0, 0.0, -0.7),
     "bars": (0.5, 0.0, 0.0, 2.0, -1.0),  # thick and thin in turn
 }
-_GRIDS = {a * b: (a, b) for a, b in ((2, 2), (3, 2), (3, 3), (4, 3), (4, 4), (5, 4), (6, 4))}  # classes: (shapes, textures)
+_GRIDS = {4: (2, 2), 6: (3, 2), 9: (3, 3), 12: (4, 3), 16: (4, 4), 20: (5, 4), 24: (6, 4)}  # classes: shapes, textures
 _SPLITS = ("train", "val", "test")
 _PLAIN, _BANDS, _WAVES = 3, 2, 3  # plain shapes, textured bands and waves in the background
 
@@ -94,16 +97,17 @@ _PLAIN, _BANDS, _WAVES = 3, 2, 3  # plain shapes, textured bands and waves in th
 class ShapesDataset:
     """Pictures of one textured shape each; the class is shape *and* texture, so neither alone decides.
 
-    Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter every scene; objects' radii
-    span 0.10 to 0.42 of the smallest side; colours, lighting, pose and foreshortening vary. A scene is a function of
-    (seed, split, index) alone, in continuous coordinates: any batch, order, device or size shows the same scene. Splits and indices
-    are hashed by a bijection, so no two samples of the three splits share a scene. Labels go round robin: class = index mod classes.
+    Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter every scene;
+    objects' radii span 0.10 to 0.42 of the smallest side; colours, lighting, pose and foreshortening vary. A scene is a
+    function of (seed, split, index) alone, in continuous coordinates: any batch, order, device or size shows the same
+    scene. Splits and indices are hashed by a bijection, so no two samples of the three splits share a scene. Labels go
+    round robin: class = index mod classes.
 
-    split: "train", "val" or "test"; n: number of images, up to 2**30.
-    size: smallest side in pixels, or (min, max): drawn per image. aspect: width / height, or (min, max): drawn per image.
-    classes: 4, 6, 9, 12, 16, 20 or 24, or names "shape-texture" (SHAPES x TEXTURES), for instance to hold classes back.
-    difficulty: 0 (large, strong contrast, no clutter) to 1. device: where pictures are drawn; CPU and GPU agree to a grey level.
-    ValueError for anything else, naming argument and value.
+    split: "train", "val" or "test"; n: number of images, up to 2**30. size: smallest side in pixels, or (min, max):
+    drawn per image. aspect: width / height, or (min, max): drawn per image. classes: 4, 6, 9, 12, 16, 20 or 24, or
+    names "shape-texture" (SHAPES x TEXTURES), for instance to hold classes back. difficulty: 0 (large, strong contrast,
+    no clutter) to 1. device: where pictures are drawn; CPU and GPU agree to a grey level. ValueError for anything else,
+    naming argument and value.
     """
 
     def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.5, aspect=1.0, device="cpu"):
@@ -152,7 +156,8 @@ class ShapesDataset:
         return self._indices(range(self.n) if indices is None else indices) % len(self.classes)
 
     def boxes(self, indices):
-        """The object's tight bounding box, float32 (N, 4): centre x, centre y, width, height as fractions of the image's sides."""
+        """The object's tight bounding box, float32 (N, 4): centre x, centre y, width, height as fractions of the
+        image's sides."""
         scene = self._scene(self._indices(indices))
         o, (n, rho) = scene["object"], _shape_table(scene["object"]["shape"])
         k = torch.arange(96, device=self.device)  # every corner, inner ones too; beyond 2n they repeat
@@ -173,7 +178,8 @@ class ShapesDataset:
         indices = indices if isinstance(indices, Tensor) else list(indices)
         indices = torch.as_tensor(indices, dtype=torch.int64, device=self.device)
         if indices.numel() and not (int(indices.min()) >= 0 and int(indices.max()) < self.n):
-            raise IndexError(f"indices reach from {int(indices.min())} to {int(indices.max())}: expected 0 to {self.n - 1}")
+            reach = f"indices reach from {int(indices.min())} to {int(indices.max())}"
+            raise IndexError(f"{reach}: expected 0 to {self.n - 1}")
         return indices.reshape(-1)
 
     def _scene(self, index):
@@ -230,13 +236,13 @@ class ShapesDataset:
         indices = self._indices(indices)
         low, high = self.size if size is None else _pair("size", size, lowest=8)
         if not len(indices) or low != int(low):
-            raise ValueError(f"size={low}, {len(indices)} indices: expected a whole number of pixels and at least one index")
+            raise ValueError(f"size={low}, {len(indices)} indices: expected whole pixels and at least one index")
         varied = (low != high and size is None) or self.aspect[0] != self.aspect[1]
         scene = self._scene(indices) if varied else self._scene(indices[:1])
         side = scene["side"][:, 0] if size is None else torch.full((len(scene["side"]),), low, device=self.device)
         h, w = (torch.floor(side * scene[k][:, 0] + 1e-4) for k in ("height", "width"))
         groups, which = torch.stack([side, h, w], 1).long().expand(len(indices), 3).unique(dim=0, return_inverse=True)
-        torch.empty(7 * 2**20)  # freed at once: glibc then keeps blocks up to 28 MiB, and temporaries cost no page faults
+        torch.empty(7 * 2**20)  # freed at once: glibc then keeps blocks up to 28 MiB, which saves page faults
         pictures = [None] * len(indices)
         for g, (s, h, w) in enumerate(groups.tolist()):
             members = (which == g).nonzero()[:, 0]
@@ -255,7 +261,8 @@ class ShapesDataset:
         return pictures
 
     def _paint(self, scene, x, y, s):
-        """Back to front: ground, waves, bands, plain shapes, the object, light. Scene of N rows -> uint8 (N, 3, H, W)."""
+        """Back to front: ground, waves, bands, plain shapes, the object, light. Scene of N rows -> uint8 (N, 3, H,
+        W)."""
         ground, waves, bands = scene["ground"], scene["waves"], scene["bands"]
         plain, thing, light = scene["plain"], scene["object"], scene["light"]
         picture = _linear(ground["angle"], x, y, 0.5, 0.5) * _px(ground["far"] - ground["near"]) + _px(ground["near"])
@@ -347,17 +354,18 @@ def _pair(argument, value, lowest):
     return low, high
 
 
-# --- sets of real images ----------------------------------------------------------------------------------------------------------
+# --- sets of real images ----------------------------------------------------------------------------------------------
 class UnreadableImage(OSError):
-    """An image file that is damaged, truncated or of a kind that has no sensible conversion to 8-bit RGB; the message names it."""
+    """An image file that is damaged, truncated or of a kind that has no sensible conversion to 8-bit RGB; the message
+    names it."""
 
 
 def load_image(path):
     """Read an image file as uint8 (3, H, W), RGB 0..255.
 
-    Greyscale is repeated three times; 16-bit greyscale is divided by 257; transparent pixels are laid over white; palette and CMYK are
-    converted; the camera's orientation tag is applied. Floating-point and wider integer files have no known range: `UnreadableImage`,
-    as for damaged and truncated files.
+    Greyscale is repeated three times; 16-bit greyscale is divided by 257; transparent pixels are laid over white;
+    palette and CMYK are converted; the camera's orientation tag is applied. Floating-point and wider integer files have
+    no known range: `UnreadableImage`, as for damaged and truncated files.
     """
     from PIL import Image, ImageOps
 
@@ -390,7 +398,8 @@ def _rgb(image):
 
 
 class ArrayDataset:
-    """Images held in memory: uint8 (N, 3, H, W) or a list of (3, H, W), on any device, with labels (N,) and class names."""
+    """Images held in memory: uint8 (N, 3, H, W) or a list of (3, H, W), on any device, with labels (N,) and class
+    names."""
 
     def __init__(self, images, labels, classes):
         labels = torch.as_tensor(labels, dtype=torch.int64)
@@ -429,12 +438,14 @@ class FolderDataset:
 
 
 def open_dataset(name, root, split="train", download=False, **options):
-    """A real data set through torchvision: "cifar10", "stl10", "imagenette", "imagenet", or "folder" (root/split/class/image).
+    """A real data set through torchvision: "cifar10", "stl10", "imagenette", "imagenet", or "folder"
+    (root/split/class/image).
 
-    split: "train", "val" or "test". CIFAR-10 and STL-10 publish no validation set: every tenth training image is held out as "val".
-    Imagenette and ImageNet have labelled "train" and "val" only. options go to torchvision's class (Imagenette: size="320px" unless
-    given). Nothing is downloaded unless `download=True`; ImageNet must be fetched by hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the
-    others as `FolderDataset`. ValueError for unknown names and splits, FileNotFoundError where the data are not there or empty.
+    split: "train", "val" or "test". CIFAR-10 and STL-10 publish no validation set: every tenth training image is held
+    out as "val". Imagenette and ImageNet have labelled "train" and "val" only. options go to torchvision's class
+    (Imagenette: size="320px" unless given). Nothing is downloaded unless `download=True`; ImageNet must be fetched by
+    hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the others as `FolderDataset`. ValueError for unknown names and
+    splits, FileNotFoundError where the data are not there or empty.
     """
     _choice("name", name, ("cifar10", "stl10", "imagenette", "imagenet", "folder"))
     _choice("split", split, _SPLITS[:2] if name.startswith("imagenet") else _SPLITS)
@@ -457,7 +468,7 @@ def open_dataset(name, root, split="train", download=False, **options):
             source = datasets.ImageNet(root, split, **options)
             return FolderDataset(source.samples, source.classes)
         source = datasets.ImageFolder(Path(root, split), **options)
-    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # RuntimeError: torchvision found no good copy
+    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # RuntimeError: no good copy there
         raise FileNotFoundError(f"{name!r}, split {split!r}, in root={str(root)!r}: {error}") from error
     train = Path(root, "train")
     if train.is_dir() and sorted(p.name for p in train.iterdir() if p.is_dir()) != source.classes:
@@ -473,7 +484,8 @@ def _held_out(images, labels, classes, split):
 
 
 def in_memory(dataset, size=None, device="cpu", batch_size=256):
-    """Render, decode or copy a whole set once -> `ArrayDataset` on `device`; size: rescale isotropically to this smallest side."""
+    """Render, decode or copy a whole set once -> `ArrayDataset` on `device`; size: rescale isotropically to this
+    smallest side."""
     images, labels = [], []
     for start in range(0, len(dataset), batch_size):
         x, y, _, _ = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))), size=size)
@@ -514,9 +526,10 @@ def _check_labels(labels, indices, count):
         raise ValueError(f"label {int(labels[i])} of image {list(indices)[i]}: expected 0 to {count - 1}")
 
 
-# --- statistics of a set, streamed ------------------------------------------------------------------------------------------------
+# --- statistics of a set, streamed ------------------------------------------------------------------------------------
 class Eigen(NamedTuple):
-    """Principal components of RGB pixel values: variances `values` (3,) in squared grey levels, descending; `vectors` (3, 3) in columns."""
+    """Principal components of RGB pixel values: variances `values` (3,) in squared grey levels, descending; `vectors`
+    (3, 3) in columns."""
 
     values: Tensor
     vectors: Tensor
@@ -548,13 +561,14 @@ def pca_rgb(dataset, batch_size=256):
     return Eigen(values.flip(0).clamp(min=0).float(), vectors.flip(1).float())
 
 
-# --- the steps from a stored image to a training crop -----------------------------------------------------------------------------
+# --- the steps from a stored image to a training crop -----------------------------------------------------------------
 def isotropic_resize(images, S):
-    """Rescale to smallest side S, keeping the aspect (Sect. 3.1): bilinear with anti-aliasing, as torchvision's `Resize(S)` does.
+    """Rescale to smallest side S, keeping the aspect (Sect. 3.1): bilinear with anti-aliasing, as torchvision's
+    `Resize(S)` does.
 
     images: (3, H, W), (N, 3, H, W) or a list of (3, H, W), uint8 or float. S: pixels, or one a image (N values).
-    Returns the same kind; a list where S is given per image. The longer side is rounded down. uint8 on a CPU is resampled in
-    fixed point, elsewhere in float32 and rounded: they agree to one grey level.
+    Returns the same kind; a list where S is given per image. The longer side is rounded down. uint8 on a CPU is
+    resampled in fixed point, elsewhere in float32 and rounded: they agree to one grey level.
     """
     if isinstance(S, int):
         if isinstance(images, Tensor):
@@ -600,9 +614,11 @@ def _resize(x, s):
 
 
 def random_crop_flip(batch, crop, generator=None, flip=True):
-    """A random crop an image, mirrored with probability 1/2 (Sect. 3.1): (N, 3, H, W) or a list of (3, H, W) -> (N, 3, crop, crop).
+    """A random crop an image, mirrored with probability 1/2 (Sect. 3.1): (N, 3, H, W) or a list of (3, H, W) -> (N, 3,
+    crop, crop).
 
-    ValueError where an image is smaller than the crop. `generator` may live on any device; without it torch's global one is used.
+    ValueError where an image is smaller than the crop. `generator` may live on any device; without it torch's global
+    one is used.
     """
     u = torch.rand(len(batch), 3, generator=generator, device=None if generator is None else generator.device)
     if isinstance(batch, Tensor):
@@ -631,12 +647,14 @@ def _crop(x, crop, u=None, flip=False):
 
 
 def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
-    """Add one random colour to each image (Krizhevsky et al., 2012, Sect. 4.1, after Sect. 3.1): float32 (N, 3, H, W), 0..255, not clipped.
+    """Add one random colour to each image (Krizhevsky et al., 2012, Sect. 4.1, after Sect. 3.1): float32 (N, 3, H, W),
+    0..255, not clipped.
 
-    The shift is the sum over the principal components i of vectors[:, i] * alpha_i * sqrt(values[i]), alpha_i from N(0, std).
-    Units: `eigen` = (values, vectors) is that of RGB on 0..255, so values are variances in squared grey levels and their roots
-    grey levels. The AlexNet text multiplies by the eigenvalue itself: on 0..255 that would be shifts of hundreds of grey levels; the
-    constants in common use (0.2175, 0.0188, 0.0045, on 0..1) are standard deviations too. alpha: (N, 3), in place of random ones.
+    The shift is the sum over the principal components i of vectors[:, i] * alpha_i * sqrt(values[i]), alpha_i from N(0,
+    std). Units: `eigen` = (values, vectors) is that of RGB on 0..255, so values are variances in squared grey levels
+    and their roots grey levels. The AlexNet text multiplies by the eigenvalue itself: on 0..255 that would be shifts of
+    hundreds of grey levels; the constants in common use (0.2175, 0.0188, 0.0045, on 0..1) are standard deviations too.
+    alpha: (N, 3), in place of random ones.
     """
     values, vectors = (torch.as_tensor(t, dtype=torch.float32) for t in eigen)
     if alpha is None:
@@ -647,10 +665,12 @@ def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
 
 
 class Loader:
-    """Training or validation batches of a set; see the top of this module for the arguments and what makes it repeatable."""
+    """Training or validation batches of a set; see the top of this module for the arguments and what makes it
+    repeatable."""
 
     def __init__(self, dataset, batch_size=256, *, crop=224, scales=256, mean, colour=None, flip=True, shuffle=True,
-                 augment=True, drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0, gain=1.0):
+                 augment=True, drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0,
+                 gain=1.0):
         _choice("on_error", on_error, ("error", "skip"))
         low, high = _pair("scales", scales, lowest=1)
         if low < crop or crop < 1:
@@ -670,8 +690,8 @@ class Loader:
         held = getattr(dataset, "labels", None)
         if workers and torch.device(getattr(dataset, "device", getattr(held, "device", "cpu"))).type != "cpu":
             raise ValueError(f"workers={workers}: expected 0, since a data set on a GPU is read by this process")
-        self.dataset, self.batch_size, self.crop, self.scales, self.colour = dataset, batch_size, crop, (low, high), colour
-        self.flip, self.shuffle, self.augment, self.drop_last = flip, shuffle, augment, drop_last
+        self.dataset, self.batch_size, self.crop, self.scales = dataset, batch_size, crop, (int(low), int(high))
+        self.colour, self.flip, self.shuffle, self.augment, self.drop_last = colour, flip, shuffle, augment, drop_last
         self.seed, self.gain, self.rank, self.world_size = seed, gain, rank, world_size
         self.device, self.on_error, self.workers, self.skipped = torch.device(device), on_error, workers, {}
 
@@ -702,7 +722,8 @@ class Loader:
             if self.augment and self.colour is not None:
                 images = colour_shift(images, self.colour, alpha=0.1 * self._normals(epoch, indices))
             images = images.sub_(self.mean[:, None, None])
-            yield images if self.gain == 1 else images.mul_(self.gain), labels.to(self.device, non_blocking=fast), indices
+            images = images if self.gain == 1 else images.mul_(self.gain)
+            yield images, labels.to(self.device, non_blocking=fast), indices
 
     def _keys(self, epoch, indices):
         return _hash(self.seed, epoch, 0, torch.as_tensor(indices, dtype=torch.int64))
@@ -713,7 +734,8 @@ class Loader:
 
 
 class _Crops:
-    """A list of indices -> (uint8 crops (n, 3, crop, crop), labels (n,), indices (n,), skipped), in this process or a worker."""
+    """A list of indices -> (uint8 crops (n, 3, crop, crop), labels (n,), indices (n,), skipped), in this process or a
+    worker."""
 
     def __init__(self, loader, epoch):
         self.loader, self.epoch = loader, epoch
