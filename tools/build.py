@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -14,8 +15,15 @@ from contextlib import contextmanager
 import nbformat
 
 from tools import BUILD, EXECUTED, HTML, ROOT, SITE, check
-from tools.execute import CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
+from tools.execute import ANSI, CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
 from tools.stage import stage
+
+PLACE = re.compile(r"(\.ipynb):(\d+):")
+
+
+def cell(m: re.Match) -> str:
+    """The place of a warning: MyST-NB counts 10,000 lines a cell."""
+    return f"{m[1]}, cell {int(m[2]) // 10000}:"
 
 
 class BuildFailed(RuntimeError):
@@ -39,15 +47,16 @@ def render(builder: str = "html", strict: bool = True) -> None:
     """Run Sphinx through Jupyter Book. After a failure its memory is deleted: it would not repeat the warnings of unchanged pages."""
     command = [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())", "build", str(SITE),
                "--path-output", str(ROOT), "--builder", builder, "--keep-going", "-n", "-q"]  # fmt: skip
-    env = {**os.environ, "PYTHONWARNINGS": "ignore"}  # deprecations inside docutils and click, not ours
+    env = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}  # deprecations inside docutils and click, not ours
     r = subprocess.run(command + ["-W"] * strict, env=env, capture_output=True, text=True)
-    log = "\n".join(line for line in (r.stdout + r.stderr).splitlines() if "WARNING" in line or "ERROR" in line or "rror:" in line)
+    lines = [ANSI.sub("", line) for line in (r.stdout + r.stderr).replace(str(SITE) + os.sep, "").splitlines()]
+    log = "\n".join(PLACE.sub(cell, line) for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line)
     if r.returncode:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         shutil.rmtree(BUILD / builder, ignore_errors=True)
-        raise BuildFailed("Sphinx found:\n" + (log or (r.stdout + r.stderr)[-3000:]).replace(str(SITE) + os.sep, ""))
+        raise BuildFailed("Sphinx found:\n" + (log or "\n".join(lines[-40:])))
     if log:
-        print(log.replace(str(SITE) + os.sep, ""))
+        print(log)
 
 
 def publish_sources(notebooks: list) -> None:
