@@ -52,13 +52,13 @@ class Plan:
     steps: int = 5
     product: int | None = None
     scale: int = 256
-    compiled: bool = True
+    backend: str = "inductor"
     torchvision: bool = True
     images: int = 4096
 
     @classmethod
     def tiny(cls, **changes) -> Plan:
-        """The rehearsal on a CPU: every line, no meaning."""
+        """The rehearsal on a CPU: every line, no meaning. torch.compile traces everything, but leaves the machine code out."""
         small = {
             "device": "cpu",
             "image": 32,
@@ -70,7 +70,7 @@ class Plan:
             "scale": 48,
             "images": 16,
         }
-        return cls(**{**small, "compiled": False, **changes})
+        return cls(**{**small, "backend": "aot_eager", **changes})
 
     @property
     def cuda(self) -> bool:
@@ -119,16 +119,16 @@ def variants(
     for label in names:
         kind, _, graph = label.partition("+")
         library, _, how = kind.rpartition(" ")
-        if (how in ("compiled", "masked") and not p.compiled) or (library and not p.torchvision):
+        if library and not p.torchvision:
             continue
         try:
             if kind not in ready:
                 net = model(bench, name, library or "vggbook", layout)
                 data, dtype = images, p.dtype
                 if how == "compiled":
-                    net = torch.compile(net, dynamic=False)
+                    net = torch.compile(net, dynamic=False, backend=p.backend)
                 elif how in ("function", "padded", "masked"):
-                    mask = torch.compile(_mask, dynamic=True) if how == "masked" else _mask
+                    mask = torch.compile(_mask, dynamic=True, backend=p.backend) if how == "masked" else _mask
                     net = fuse(net, mask, 0 if how == "function" else 8)
                 elif how == "16-bit":
                     net, data, dtype = net.to(p.dtype), images.to(p.dtype), torch.float32
@@ -194,8 +194,7 @@ def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], ag
 def release(bench: Bench) -> None:
     """Give memory back before the next network."""
     gc.collect()
-    if bench.plan.compiled:
-        torch._dynamo.reset()
+    torch._dynamo.reset()
     if bench.plan.cuda:
         torch.cuda.empty_cache()
 
@@ -261,7 +260,7 @@ def other_nets_compiled(bench: Bench) -> None:
     """A, B, E and C compiled, as far as the time goes."""
     for name in "ABEC":
         for training in (True, False):
-            if bench.plan.compiled and bench.left > 60:
+            if bench.left > 60:
                 measured(bench, name, training, ("compiled+graph", "compiled"))
 
 
@@ -417,7 +416,6 @@ SECTIONS = {
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
     parser.add_argument("--tiny", action="store_true", help="rehearse on the CPU")
-    parser.add_argument("--compile", action="store_true", help="with --tiny: compile too")
     parser.add_argument("--no-torchvision", action="store_true", help="with --tiny: leave torchvision's large nets out")
     parser.add_argument(
         "--seconds", type=float, default=560, help="no section starts later, and an alarm ends the one that runs"
@@ -430,7 +428,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     if not given.tiny and not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU here; --tiny rehearses on the CPU, python -m benchmarks measures it")
-    plan = Plan.tiny(compiled=given.compile, torchvision=not given.no_torchvision) if given.tiny else Plan()
+    plan = Plan.tiny(torchvision=not given.no_torchvision) if given.tiny else Plan()
     if plan.cuda:
         torch.backends.cudnn.benchmark = True  # all batches have one shape
         torch.set_float32_matmul_precision("high")

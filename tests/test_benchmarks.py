@@ -151,13 +151,13 @@ def test_the_processor_s_benchmark_runs_end_to_end(tmp_path, capsys):
 
 
 def test_the_gpu_script_rehearses_on_a_cpu(tmp_path, capsys):
-    sections = "ceilings,d_without_compiling,d_inference,d_candidates,testing,feeding,fitting,profile,layouts"
+    sections = "ceilings,d_without_compiling,d_compiled,d_inference,d_candidates,testing,feeding,fitting,profile,layouts"
     assert gpu.main(["--tiny", "--no-torchvision", "--only", sections, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "bench-gpu-rehearsal.json").read_text())
     well_formed(found)
     assert found["skipped"] == {}
     variants = {row["case"] for row in found["rows"] if row["section"] == "training, D"}
-    assert {"eager", "eager+graph", "function", "padded+graph", "function+graph"} <= variants
+    assert {"eager", "eager+graph", "function", "padded+graph", "function+graph", "compiled+graph", "masked+graph"} <= variants
     assert found["facts"]["goals"]["training D"]["goal"] == 5400
     best = found["facts"]["best"]["training"]["D"]
     medians = [row["median"] for row in found["rows"] if row["section"] == "training, D"]
