@@ -23,7 +23,7 @@ lint: setup  ## style and spelling
 	@$(PY) -m ruff check . && $(PY) -m codespell_lib
 
 bench: setup  ## the timed comparisons, written to results/
-	@for b in benchmarks/*.py; do echo "$$b" && $(PY) "$$b" || exit 1; done
+	@$(PY) -m benchmarks
 
 pdf: book  ## the book as one PDF, _build/vggbook.pdf (needs Chromium)
 	@$(PY) -m tools.pdf
