@@ -67,6 +67,14 @@ def singlehtml_falls_back(app):
     app.registry.translation_handlers.pop("singlehtml", None)
 
 
+def explicit_targets(app, doctree):
+    """Let [text](page.md#target) reach a page's explicit targets, as the bibliography has them; MyST knows headings alone."""
+    slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
+    for name, explicit in doctree.nametypes.items():
+        if explicit and doctree.nameids.get(name):
+            slugs.setdefault(name, (None, doctree.nameids[name], name))
+
+
 def number_by_file_name(assign):
     """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in the table of contents."""
 
@@ -98,6 +106,7 @@ def setup(app):
         Collector.assign_section_numbers = number_by_file_name(Collector.assign_section_numbers)
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
+    app.connect("doctree-read", explicit_targets)
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
