@@ -76,6 +76,7 @@ def test_execute_refuses_an_unknown_profile():
     [
         ("> **Objectives.**", "[Objectives]{.box-kind}", "objectives"),
         ("> **Paper, Sect. 2.3.** text", "[Paper]{.box-kind} Sect. 2.3", "paper"),
+        ("> **Paper, Sect. 2.3**, in our words. text", "[Paper]{.box-kind} Sect. 2.3, in our words", "paper"),
         ("> **Deviation: channels last.** text", "[Deviation:]{.box-kind} channels last", "deviation"),
         ("> **Trap: is it 308?** text", "[Trap:]{.box-kind} is it 308?", "trap"),
         ("> **Take-aways.** text", "[Take-aways]{.box-kind}", "takeaways"),

@@ -21,7 +21,7 @@ from tools import EXECUTED, ROOT, SITE, address, execute, ledger, quizzes
 
 KINDS = {"Objectives": "objectives", "Paper": "paper", "Deviation": "deviation", "Trap": "trap",
          "Take-aways": "takeaways", "How sure": "sure"}  # fmt: skip
-BOX = re.compile(rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?([.?!])\*\*[ \t]*(.*)")
+BOX = re.compile(rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?(?:([.?!])\*\*|\*\*(, [^.]+)\.)[ \t]*(.*)")
 EXERCISE = re.compile(r"^### (Exercise \d+\.\d+) \((\w+)\): (.+)$", re.M)
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
 TARGET = re.compile(r"^\(([\w.:-]+)\)=$", re.M)
@@ -64,12 +64,12 @@ def box(quote: str, notebook: str) -> tuple[str, Trap | None]:
     m = BOX.fullmatch(first)
     if not m:
         return quote, None
-    kind, mark, title, end, text = m.groups()
+    kind, mark, title, end, aside, text = m.groups(default="")
     body = "\n".join([text, *(re.sub(r"^> ?", "", line) for line in rest)]).strip()
     heading = f"[{kind}{':' * (mark == ':')}]{{.box-kind}} {title}" if title else f"[{kind}]{{.box-kind}}"
-    heading += end if end in "?!" else ""
+    heading += aside + end.strip(".")
     anchor = f"{KINDS[kind]}-{notebook[:2]}-{slug(title or kind)}"
-    trap = Trap((title or kind) + (end if end in "?!" else ""), body, anchor, notebook, "") if kind == "Trap" else None
+    trap = Trap((title or kind) + end.strip("."), body, anchor, notebook, "") if kind == "Trap" else None
     name = f":name: {anchor}\n" if trap else ""
     return f"::::::{{admonition}} {heading}\n:class: {KINDS[kind]}\n{name}\n{body}\n::::::", trap
 
