@@ -149,7 +149,7 @@ class Recipe:
     def net(self, num_classes: int) -> Network:
         """The recipe's network, its weights drawn by ``init`` from ``seed``."""
         generator = torch.Generator().manual_seed(self.seed)
-        shape = dict(batch_norm=self.batch_norm, width=self.width, image_size=self.crop)
+        shape = {"batch_norm": self.batch_norm, "width": self.width, "image_size": self.crop}
         return build(self.config, num_classes, **shape, dropout=self.dropout, init=self.init, generator=generator)
 
 
@@ -412,7 +412,7 @@ def fit(
     log: takes one line an epoch; None for silence.
 
     Raises ValueError for an argument out of range, CheckpointError for a checkpoint that is not this run's, Diverged for a loss that is
-    not finite, RuntimeError where another run uses ``out``.
+    not finite, BlockingIOError where another run uses ``out``.
     """
     rank, world = _world()
     _needs(isinstance(recipe, Recipe), "recipe", recipe, "a Recipe is needed")
@@ -420,6 +420,9 @@ def fit(
     _needs(micro_batch is None or _is(int, micro_batch, 1), "micro_batch", micro_batch, "None or a whole number of at least 1")
     _needs(_is(float, save_minutes, 0), "save_minutes", save_minutes, "a number of at least 0 is needed")
     _needs(model is None or init_from is None, "init_from", init_from, "give either model or init_from")
+    if isinstance(model, Network):
+        found, asked = (model.config.name, model.image_size), (recipe.config, (recipe.crop, recipe.crop))
+        _needs(found == asked, "model", found, f"the recipe asks for {asked}: configuration and crop")
     device = _device(device)
     dtype = _precision(precision, device)
     if device.type == "cpu":
@@ -443,8 +446,8 @@ def fit(
             model = recipe.net(len(train.classes))
             if init_from is not None and state is None:
                 _start_from(init_from, model)
-        feed = dict(crop=recipe.crop, mean=mean, gain=recipe.gain, rank=rank, world_size=world, device=device, workers=workers)
-        feed |= dict(batch_size=recipe.batch_size, seed=recipe.seed, on_error=on_error)
+        feed = {"crop": recipe.crop, "mean": mean, "gain": recipe.gain, "rank": rank, "world_size": world, "device": device, "workers": workers}
+        feed |= {"batch_size": recipe.batch_size, "seed": recipe.seed, "on_error": on_error}
         loader = Loader(train, scales=recipe.scales, colour=eigen if recipe.colour else None, flip=recipe.flip, **feed)
         checker = None if val is None else Loader(val, scales=recipe.test_scale, flip=False, shuffle=False, augment=False, **feed)
         trainer = _Trainer(recipe, model, loader, checker, folder, tuple(train.classes), mean, eigen, device, dtype, micro_batch, save_minutes, log)
@@ -462,7 +465,7 @@ def _locked(folder: Path):
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / "lock").acquire(timeout=0.5)
     except Timeout:
-        raise RuntimeError(f"out={str(folder)!r}: another run is writing into this folder; wait for it or choose another one") from None
+        raise BlockingIOError(f"out={str(folder)!r}: another run is writing into this folder; wait for it or choose another one") from None
     except OSError as error:
         raise ValueError(f"out={str(folder)!r}: this folder cannot be written ({error})") from error
     with lock:
@@ -479,9 +482,10 @@ def _find_checkpoint(folder: Path) -> dict | None:
             except CheckpointError as error:
                 problems.append(str(error))
                 continue
-            if problems:
+            if problems:  # put the damaged one aside, lest it take the good one's place at the next save
+                os.replace(folder / "last.pt", folder / "damaged.pt")
                 warnings.warn(f"{problems[0]}; going on from {path}, written just before it", stacklevel=3)
-            return state
+            return {**state, "path": path}
     if problems:
         raise CheckpointError(f"{'; '.join(problems)}. No good checkpoint is left in {folder}: move it away to start anew")
     return None
@@ -517,9 +521,9 @@ class _Trainer:
         self.save_seconds, self.say = 60 * save_minutes, log if log and self.rank == 0 else lambda line: None
         self.net = net.to(device, memory_format=torch.channels_last)
         self.dropouts = KeyedDropout.install(self.net)
-        kind = dict(fused=True) if device.type == "cuda" else {}
+        kind = {"fused": True} if device.type == "cuda" else {}
         self.optimizer = torch.optim.SGD(self.net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, **kind)
-        rule = dict(mode="max", factor=recipe.lr_factor, patience=recipe.patience, threshold=0, threshold_mode="abs", eps=0)
+        rule = {"mode": "max", "factor": recipe.lr_factor, "patience": recipe.patience, "threshold": 0, "threshold_mode": "abs", "eps": 0}
         self.plateau = torch.optim.lr_scheduler.ReduceLROnPlateau(self.optimizer, **rule)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.forward, self.proven = self.net, self.world == 1
@@ -539,6 +543,8 @@ class _Trainer:
                 self._close_epoch()
             self._save(final=bool(self.ended))
         self.net.eval()
+        for dropout in self.dropouts:
+            dropout.key = None
         return Run(self.recipe, self.net, self.history, self.mean, self.classes, self.ended, self.written)
 
     def _train_epoch(self) -> None:
@@ -620,8 +626,8 @@ class _Trainer:
     def _close_epoch(self) -> None:
         """Validate, write a row, let the plateau rule decide."""
         losses, lr = self.history.losses[-len(self.loader) :], self.lr
-        row = dict(epoch=self.epoch + 1, lr=lr, train_loss=math.fsum(losses) / len(losses), val_loss=None, val_accuracy=None)
-        row |= dict(images_per_s=self.rate, skipped=self._sum(torch.tensor(len(self.loader.skipped))))
+        row = {"epoch": self.epoch + 1, "lr": lr, "train_loss": math.fsum(losses) / len(losses), "val_loss": None, "val_accuracy": None}
+        row |= {"images_per_s": self.rate, "skipped": self._sum(torch.tensor(len(self.loader.skipped)))}
         self.epoch, self.step = self.epoch + 1, 0
         if self.checker is not None:
             row["val_loss"], row["val_accuracy"] = self._validate()
@@ -676,12 +682,12 @@ class _Trainer:
         if not all(bool(p.isfinite().all()) for p in self.net.parameters()):
             raise Diverged("a weight is not finite", len(self.history.losses), self.lr, self.written)
         eigen = None if self.eigen is None else [torch.as_tensor(part).cpu() for part in self.eigen]
-        state = dict(format=FORMAT, recipe=asdict(self.recipe), classes=list(map(str, self.classes)), images=len(self.loader.dataset))
-        state |= dict(skipped=dict(self.loader.skipped))
-        state |= dict(model=self.net.state_dict(), optimizer=self.optimizer.state_dict(), plateau=self.plateau.state_dict())
-        state |= dict(scaler=self.scaler.state_dict(), random=_random_state(), mean=self.mean.cpu(), eigen=eigen)
-        state |= dict(epoch=self.epoch, step=self.step, drops=self.drops, best=self.best, ended=self.ended)
-        state |= dict(rows=self.history.rows, losses=torch.tensor(self.history.losses, dtype=torch.float64))
+        state = {"format": FORMAT, "recipe": asdict(self.recipe), "classes": list(map(str, self.classes)), "images": len(self.loader.dataset)}
+        state |= {"skipped": dict(self.loader.skipped)}
+        state |= {"model": self.net.state_dict(), "optimizer": self.optimizer.state_dict(), "plateau": self.plateau.state_dict()}
+        state |= {"scaler": self.scaler.state_dict(), "random": _random_state(), "mean": self.mean.cpu(), "eigen": eigen}
+        state |= {"epoch": self.epoch, "step": self.step, "drops": self.drops, "best": self.best, "ended": self.ended}
+        state |= {"rows": self.history.rows, "losses": torch.tensor(self.history.losses, dtype=torch.float64)}
         save_checkpoint(state, self.folder / name, keep and self.folder / keep)
         self.written = self.folder / name if keep else self.written
 
@@ -697,7 +703,7 @@ class _Trainer:
         self.history = History(state["rows"], state["losses"].tolist())
         self.loader.skipped.update(state["skipped"])
         self.epoch, self.step, self.drops, self.best = (state[k] for k in ("epoch", "step", "drops", "best"))
-        self.written = self.folder / "last.pt"
+        self.written = state["path"]
         done = state["ended"].startswith("max_epochs") and self.epoch < self.recipe.max_epochs  # asked for more epochs: go on
         self.ended = "" if done else state["ended"]
         self.say(f"going on from {self.folder}: epoch {self.epoch + 1}, step {self.step}" if not self.ended else f"{self.folder} is finished: {self.ended}")
@@ -757,6 +763,8 @@ def main(argv: list[str] | None = None) -> Run:
         _needs(args.data == "shapes" or args.root is not None, "--root", None, f"the folder of {args.data} is needed")
         _needs(args.root is None or args.download or args.root.is_dir(), "--root", str(args.root), "no such folder; --download fetches a public set")
         _needs(not args.out.exists() or args.out.is_dir(), "--out", str(args.out), "a folder is needed, this is a file")
+        _needs(not args.download or args.data not in ("imagenet", "folder"), "--download", True, f"{args.data} cannot be downloaded")
+        _needs(args.mean is None or all(_is(float, m, 0, 255) for m in args.mean), "--mean", args.mean, "three numbers on 0..255 are needed")
         if args.init_from is not None:
             load_checkpoint(args.init_from)
     except (ValueError, RuntimeError) as error:
@@ -772,6 +780,8 @@ def main(argv: list[str] | None = None) -> Run:
         if _world()[0] == 0:
             print(f"ended: {run.ended}; {run.checkpoint}")
         return run
+    except (OSError, ValueError, CheckpointError, Diverged) as error:
+        sys.exit(f"vggbook.train: {type(error).__name__}: {error}")
     finally:
         if world > 1:
             dist.destroy_process_group()
