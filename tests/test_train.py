@@ -103,7 +103,7 @@ def test_layers_of_another_shape_are_refused_and_nothing_is_copied():
     with pytest.raises(ValueError, match=r"conv1_1.*\(4, 3, 3, 3\).*\(4, 3, 5, 5\)"):
         copy_layers(source, target)
     assert all(map(torch.equal, before, target.parameters()))
-    with pytest.raises(ValueError, match="conv1_2.*no such layer"):
+    with pytest.raises(ValueError, match=r"conv1_2.*no such layer"):
         copy_layers(source, target, ("conv1_2",))
 
 
@@ -186,7 +186,7 @@ def test_precision_follows_the_hardware(monkeypatch):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert T._precision("auto", gpu) is dtype
     assert T._precision("auto", torch.device("cpu")) is None
-    with pytest.raises(ValueError, match="precision='fp16'.*needs a GPU"):
+    with pytest.raises(ValueError, match=r"precision='fp16'.*needs a GPU"):
         T._precision("fp16", torch.device("cpu"))
 
 
@@ -317,7 +317,7 @@ def test_arguments_are_checked_before_data_is_touched():
     with pytest.raises(ValueError, match="batch_size=8: the data set has only 4 images"):
         quiet(TINY, pictures(4))
     if not torch.cuda.is_available():
-        with pytest.raises(ValueError, match="device='cuda'.*no GPU"):
+        with pytest.raises(ValueError, match=r"device='cuda'.*no GPU"):
             quiet(TINY, Untouchable(), device="cuda")
 
 
@@ -412,7 +412,7 @@ def test_trains_from_a_shell_and_says_what_is_wrong(tmp_path, capsys):
     run = T.main([*SHELL, "--out", str(tmp_path), "--max-epochs", "1", "--in-memory", "--no-colour", "--gain", "0.015625"])
     assert "ended: max_epochs=1 reached" in capsys.readouterr().out and (tmp_path / "last.pt").is_file()
     assert load_run(tmp_path / "last.pt").recipe == run.recipe and not run.recipe.colour
-    with pytest.raises(SystemExit, match="CheckpointError.*lr"):
+    with pytest.raises(SystemExit, match=r"CheckpointError.*lr"):
         T.main([*SHELL, "--out", str(tmp_path), "--max-epochs", "1", "--no-colour", "--gain", "0.015625", "--lr", "0.5"])
     with pytest.raises(SystemExit, match="FileNotFoundError"):
         T.main([*SHELL, "--out", str(tmp_path / "b"), "--data", "folder", "--root", str(tmp_path)])
