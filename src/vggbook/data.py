@@ -7,7 +7,7 @@ Units everywhere: images are RGB, 0..255; stored images are uint8 (3, H, W); bat
 If it also has `ds.batch(indices, size=None) -> (images, labels)` (uint8 (N, 3, H, W), or a list of (3, H, W) where
 shapes differ; labels int64 (N,)) it is fed a batch at a time. torchvision sets that give PIL images are accepted too.
 
-    ShapesDataset(split, n, seed=0, size=96, classes=12, difficulty=0.5, aspect=1.0, device="cpu")
+    ShapesDataset(split, n, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, device="cpu")
         .batch(indices, size=None)  .boxes(indices) (N, 4) cx, cy, w, h  .scales(indices) (N,)  .masks(indices)  .classes
     ArrayDataset(images, labels, classes)                # uint8 held in memory, on any device
     in_memory(dataset, size=None, device="cpu")          # -> ArrayDataset: render or decode once, then crop from memory
@@ -98,10 +98,10 @@ class ShapesDataset:
     """Pictures of one textured shape each; the class is shape *and* texture, so neither alone decides.
 
     Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter every scene;
-    objects' radii span 0.10 to 0.42 of the smallest side; colours, lighting, pose and foreshortening vary. A scene is a
-    function of (seed, split, index) alone, in continuous coordinates: any batch, order, device or size shows the same
-    scene. Splits and indices are hashed by a bijection, so no two samples of the three splits share a scene. Labels go
-    round robin: class = index mod classes.
+    objects' radii reach from 0.20 (0.13 at difficulty 0.5, 0.10 at 1) to 0.42 of the smallest side; colours, lighting,
+    pose and foreshortening vary. A scene is a function of (seed, split, index) alone, in continuous coordinates: any
+    batch, order, device or size shows the same scene. Splits and indices are hashed by a bijection, so no two samples
+    of the three splits share a scene. Labels go round robin: class = index mod classes.
 
     split: "train", "val" or "test"; n: number of images, up to 2**30. size: smallest side in pixels, or (min, max):
     drawn per image. aspect: width / height, or (min, max): drawn per image. classes: 4, 6, 9, 12, 16, 20 or 24, or
@@ -110,7 +110,7 @@ class ShapesDataset:
     naming argument and value.
     """
 
-    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.5, aspect=1.0, device="cpu"):
+    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, device="cpu"):
         _choice("split", split, _SPLITS)
         if not 0 < n <= 2**30:
             raise ValueError(f"n={n}: expected 1 to 2**30 images")
@@ -203,9 +203,9 @@ class ShapesDataset:
             return kinds[(draw(count) * len(kinds)).long()]
 
         def texture(count, kind):
-            middle, swing = colour(count), colour(count) - 0.5
-            swing = (0.45 - 0.25 * d) * swing / swing.norm(dim=2, keepdim=True).clamp(min=0.05)
-            return {"texture": kind, "lean": angle(count), "period": log_draw(count, 0.32, 0.55), "u": angle(count),
+            middle, swing = 0.25 + 0.5 * colour(count), 0.2 + colour(count)  # light is the brighter one in every channel
+            swing = (0.45 - 0.2 * d) * swing / swing.norm(dim=2, keepdim=True)
+            return {"texture": kind, "lean": angle(count), "period": log_draw(count, 0.45, 0.75), "u": angle(count),
                     "v": angle(count), "dark": middle - swing, "light": middle + swing}
 
         def shape(count, kind, low, high):
@@ -215,19 +215,20 @@ class ShapesDataset:
 
         d, label, aspect = self.difficulty, (index % len(self.classes))[:, None], log_draw(1, *self.aspect)
         width, height = aspect.clamp(min=1), (1 / aspect).clamp(min=1)
-        smallest, largest = 0.32 - 0.22 * min(1, 2 * d), 0.42
+        smallest, largest = 0.30 - 0.48 * d + 0.28 * d * d, 0.42
+        pale = 0.4 + 0.6 * d  # how far the ground's colours reach from grey
         return {
             "width": width, "height": height,
             "side": torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
             "object": shape(1, self._shape[label], smallest, largest) | texture(1, self._texture[label]),
-            "ground": {"near": colour(1), "far": colour(1), "angle": angle(1)},
+            "ground": {"near": 0.5 + pale * (colour(1) - 0.5), "far": 0.5 + pale * (colour(1) - 0.5), "angle": angle(1)},
             "waves": {"angle": angle(_WAVES), "k": log_draw(_WAVES, 6, 60), "phase": angle(_WAVES),
-                      "colour": (colour(_WAVES) - 0.5) * 0.4 * d},
+                      "colour": (colour(_WAVES) - 0.5) * 0.3 * d},
             "bands": texture(_BANDS, any_of(self._texture, _BANDS)) | {
                 "r": log_draw(_BANDS, 0.10, 0.42), "angle": angle(_BANDS), "at": draw(_BANDS, -0.5, 0.5),
-                "half": draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < d)},
+                "half": draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < 0.7 * d)},
             "plain": shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35) | {
-                "colour": colour(_PLAIN), "present": (draw(_PLAIN) < 1.2 * d).float()},
+                "colour": colour(_PLAIN), "present": (draw(_PLAIN) < d).float()},
             "light": {"angle": angle(1), "slope": draw(1, 0, 0.8 * d), "gain": 1 + d * draw(1, -0.4, 0.2)},
         }
 
