@@ -125,8 +125,8 @@ def layouts(bench: Bench) -> None:
     model = network(s.nets[-2] if len(s.nets) > 1 else s.nets, image_size=s.image)
     twin = network(model.config.name, image_size=s.image).to(memory_format=torch.channels_last)
     cases = {
-        f"NCHW, {model.config.name}": inference(model, images),
-        f"channels_last, {model.config.name}": inference(twin, images.contiguous(memory_format=torch.channels_last)),
+        f"inference of {model.config.name}, NCHW": inference(model, images),
+        f"inference of {model.config.name}, channels_last": inference(twin, images.contiguous(memory_format=torch.channels_last)),
     }
     bench.compare(
         "layout",
