@@ -3,7 +3,7 @@ VENV ?= .venv
 PROFILE ?= auto
 PY = $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup book test bench pdf serve text notebook address lint clean
+.PHONY: help setup book test bench pdf serve text notebook tidy address lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ text: setup  ## a notebook as text: make text NB=02 writes _build/text/02_*.py
 
 notebook: setup  ## and back: make notebook NB=02
 	@$(PY) -m tools.notebook to-notebook "$(NB)"
+
+tidy: setup  ## strip the notebooks' outputs and bring their form in order
+	@$(PY) -m tools.notebook tidy
 
 address: setup  ## write the repository's address everywhere: make address REPO=owner/name
 	@$(PY) -m tools.address "$(REPO)"

@@ -50,7 +50,8 @@ def test_there_are_notebooks():
 @each
 def test_stripped_and_with_stable_ids(path):
     nb = read(path)
-    assert nb == normalise(read(path)), f"run: make text NB={path.stem[:2]}; make notebook NB={path.stem[:2]}"
+    assert nb == normalise(read(path), read(path)), "run: make tidy"
+    assert len({c.id for c in nb.cells}) == len(nb.cells)
 
 
 @each

@@ -94,7 +94,7 @@ def test_only_traps_are_collected_with_the_code_that_follows():
         nbformat.v4.new_code_cell("print(5)"),
         nbformat.v4.new_code_cell("print(6)"),
     ])  # fmt: skip
-    page, traps = stage.page(nb, "02_x", {}, set())
+    page, traps = stage.page(nb, "02_x", {})
     assert traps == [stage.Trap("two pools", "It has *five*.", "trap-02-two-pools", "02_x", "print(5)")]
     assert ":name: trap-02-two-pools" in page.cells[0].source
     body = stage.misreadings(traps, {"02_x": "Fields"})
@@ -115,11 +115,10 @@ def test_exercise_heading():
     assert stage.markdown("### Exercise 2.1 (compute): fields", "02_x")[0] == "### Exercise 2.1: fields [compute]{.exercise-kind}"
 
 
-def test_links_move_with_their_text_and_labels_go_by_name():
+def test_links_move_with_their_text():
     assert stage.relocate("[a](03_x.ipynb) [b](../book/glossary.md#y) [c](https://z.org)") == (
         "[a](../notebooks/03_x.ipynb) [b](glossary.md#y) [c](https://z.org)"
     )
-    assert stage.labelled("[a](../book/b.md#he2015) [b](../book/b.md#x)", {"he2015"}) == "[a](#he2015) [b](../book/b.md#x)"
 
 
 def test_page_hides_what_only_tools_need():
@@ -129,7 +128,7 @@ def test_page_hides_what_only_tools_need():
         cell("1", metadata={"tags": ["answer"]}), cell("2", metadata={"tags": ["setup"]}),
     ], metadata={"papermill": {"path": "/somewhere"}})  # fmt: skip
     run = {"versions": execute.versions(), "date": "d", "seconds": 1.5, "profile": "ci", "commit": "", "device": "a <b>"}
-    page, _ = stage.page(nb, "01_x", run, set())
+    page, _ = stage.page(nb, "01_x", run)
     assert [c.metadata.get("tags") for c in page.cells[:3]] == [["remove-cell"], ["answer", "hide-cell"], ["setup", "hide-input"]]
     assert page.cells[1].metadata["mystnb"]["code_prompt_show"] == "Answer"
     assert "papermill" not in json.dumps(page) and "a &lt;b&gt;" in page.cells[-1].source
@@ -270,7 +269,7 @@ def test_install_cell_does_nothing_where_the_package_is():
 
 def test_install_cell_tells_what_to_do_while_there_is_no_address():
     source = address.install_cell(None).replace('"vggbook"', '"no_such_package"')
-    with pytest.raises(ModuleNotFoundError, match=r"in a checkout of this book run: pip install \."):
+    with pytest.raises(ModuleNotFoundError, match=r"in a checkout of this book, run `pip install \.`"):
         exec(source, {})
 
 

@@ -20,13 +20,13 @@ README_BLOCK = re.compile(r"<!-- address -->.*?<!-- end of address -->", re.S)
 MARK = re.compile(r"find_spec\(.vggbook.\)|pip install.*vggbook|import vggbook")  # the first code cell is the install cell where it has this
 
 INSTALL = """\
-# Only where the package is missing, as on Colab: install it. Elsewhere this cell does nothing.
+# Colab and other bare kernels: install the package once. Where it is installed, this cell does nothing.
 import importlib.util
 
 if importlib.util.find_spec("vggbook") is None:
     {action}"""
 FROM_REPOSITORY = '%pip install --quiet "vggbook @ git+https://github.com/{repo}"'
-FROM_CHECKOUT = 'raise ModuleNotFoundError("vggbook is missing; in a checkout of this book run: pip install .")'
+FROM_CHECKOUT = 'raise ModuleNotFoundError("vggbook is not installed: in a checkout of this book, run `pip install .`")'
 
 
 def install_cell(repo: str | None) -> str:

@@ -24,7 +24,6 @@ KINDS = {"Objectives": "objectives", "Paper": "paper", "Deviation": "deviation",
 BOX = re.compile(rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?(?:([.?!])\*\*|\*\*(, [^.]+)\.)[ \t]*(.*)")
 EXERCISE = re.compile(r"^### (Exercise \d+\.\d+) \((\w+)\): (.+)$", re.M)
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
-TARGET = re.compile(r"^\(([\w.:-]+)\)=$", re.M)
 FOLDED = {"answer": ("hide-cell", "Answer"), "setup": ("hide-input", "Setup"), "plumbing": ("hide-input", "Plumbing")}
 
 
@@ -97,7 +96,7 @@ def run_note(record: dict) -> str:
     )
 
 
-def page(nb, name: str, record: dict, targets: set[str]) -> tuple[nbformat.NotebookNode, list[Trap]]:
+def page(nb, name: str, record: dict) -> tuple[nbformat.NotebookNode, list[Trap]]:
     """The executed notebook as the page shows it: upgraded Markdown, folded cells, no traces of the tools."""
     nb.metadata = nbformat.from_dict({k: v for k, v in nb.metadata.items() if k in ("kernelspec", "language_info", "mystnb", "myst")})
     traps, open_trap = [], False
@@ -105,7 +104,7 @@ def page(nb, name: str, record: dict, targets: set[str]) -> tuple[nbformat.Noteb
         tags = c.metadata.get("tags", [])
         c.metadata = nbformat.from_dict({k: c.metadata[k] for k in ("tags", "mystnb") if k in c.metadata})
         if c.cell_type == "markdown":
-            c.source, found = markdown(labelled(c.source, targets), name)
+            c.source, found = markdown(c.source, name)
             traps += found
             open_trap = bool(found) or (open_trap and not c.source.lstrip().startswith("#"))
             continue
@@ -136,11 +135,6 @@ def relocate(text: str, notebook_dir: str = "../notebooks/") -> str:
         return m[1] + target + m[3]
 
     return LINK.sub(moved, text)
-
-
-def labelled(text: str, targets: set[str]) -> str:
-    """Links to a label, ``(he2015)=`` on some page: Sphinx finds labels by name alone, not by page and name."""
-    return LINK.sub(lambda m: m[1] + m[3] if m[3][1:-1] in targets else m[0], text)
 
 
 def misreadings(traps: list[Trap], titles: dict[str, str]) -> str:
@@ -228,14 +222,13 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
     if not draft and (missing or unlisted):
         raise ValueError(f"_toc.yml and the files disagree; not written: {missing or 'none'}; not listed: {unlisted or 'none'}")
     traps, titles, notebooks = [], {}, {}
-    targets = {t for f, p in sources.items() if f.startswith("book/") for t in TARGET.findall(p.read_text())}
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("notebooks/")]:
         stem = Path(name).name
         run, source = execute.record(sources[name]), executed / f"{name}.ipynb"
         nb = nbformat.read(source if source.exists() else sources[name], 4)
         notebooks[stem] = copy.deepcopy(nb)
         titles[stem] = title_of(nb)
-        nb, found = page(nb, stem, run, targets)
+        nb, found = page(nb, stem, run)
         traps += found
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
@@ -247,7 +240,7 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
             if "% FILLED BY THE BUILD" not in text:
                 raise ValueError(f"book/{stem}.md has lost the line '% FILLED BY THE BUILD', where the build writes")
             text = text.replace("% FILLED BY THE BUILD", filled[stem]())
-        out.put(f"{name}.md", labelled(text, targets))
+        out.put(f"{name}.md", text)
     for path in sorted((root / "book").rglob("*")):
         if path.is_file() and path.suffix != ".md":
             out.put(str(path.relative_to(root)), path.read_bytes())
