@@ -151,7 +151,7 @@ def test_the_processor_s_benchmark_runs_end_to_end(tmp_path, capsys):
 
 
 def test_the_gpu_script_rehearses_on_a_cpu(tmp_path, capsys):
-    sections = "ceilings,d_without_compiling,d_compiled,d_inference,d_candidates,testing,feeding,fitting,profile,layouts"
+    sections = "ceilings,d_without_compiling,d_compiled,d_inference,d_candidates,testing,feeding,fitting,profile,layouts,notes"
     assert gpu.main(["--tiny", "--no-torchvision", "--only", sections, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "bench-gpu-rehearsal.json").read_text())
     well_formed(found)
