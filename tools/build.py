@@ -82,6 +82,9 @@ def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIME
     if missing:
         print(f"draft without: {', '.join(missing)}")
     render(strict=not only)
+    for page in check.pages(HTML):  # a page that the book no longer has
+        if page.parent != HTML and not any((SITE / page.relative_to(HTML)).with_suffix(s).exists() for s in (".md", ".ipynb")):
+            page.unlink()
     found = check.problems(HTML)
     if found and not only:
         raise BuildFailed("The pages have problems:\n" + "\n".join(found))
