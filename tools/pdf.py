@@ -23,7 +23,9 @@ html { font-size: 10.5pt; }
 .bd-footer, .bd-footer-content, .headerlink, button.copybtn, .skip-link, #pst-skip-link, .ledger-filter { display: none !important; }
 .bd-main, .bd-container, .bd-content, .bd-article-container, .bd-container__inner, .bd-article { max-width: 100% !important;
   display: block !important; margin: 0 !important; padding: 0 !important; overflow: visible !important; }
-section > h1 { break-before: page; }
+span[id^="document-"] + section { break-before: page; }
+details, details * { animation: none !important; transition: none !important; opacity: 1 !important; }
+div.cell_input, details { break-inside: avoid; }
 h1, h2, h3, h4 { break-after: avoid; }
 figure, img, .admonition, .claim, mjx-container[display=true], table.ledger tr { break-inside: avoid; }
 div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow-wrap: anywhere; overflow: visible !important; font-size: 7.6pt; }
