@@ -687,3 +687,22 @@ def test_a_gpu_draws_and_feeds_the_same(shapes, held):
     kept = ArrayDataset(held.images.cuda(), held.labels, held.classes)
     for mine, theirs in zip(loader(held).epoch(1), loader(kept, device="cuda").epoch(1)):
         assert theirs[0].is_cuda and (mine[0] - theirs[0].cpu()).abs().max() <= 1 and torch.equal(mine[2], theirs[2])
+
+
+def test_the_hint_ties_colour_to_the_class_and_can_be_switched_off():
+    def spread(hint):  # variance of class means over variance within classes, of the mean colour of each object
+        s = ShapesDataset("train", 1200, classes=6, size=48, difficulty=0, hint=hint)
+        images, labels = s.batch(range(1200))
+        cover = s.masks(range(1200))
+        colour = (images * cover).sum((2, 3)) / cover.sum((2, 3))  # (N, 3)
+        means = torch.stack([colour[labels == k].mean(0) for k in range(6)])
+        within = torch.stack([colour[labels == k].var(0) for k in range(6)]).mean()
+        return float(means.var(0).mean() / within)
+
+    assert spread(0) < 0.05 < spread(0.5) < spread(1)
+
+
+@pytest.mark.parametrize("hint", [-0.1, 1.5])
+def test_a_hint_out_of_range_is_refused(hint):
+    with pytest.raises(ValueError, match=f"hint={hint}"):
+        ShapesDataset("train", 10, hint=hint)

@@ -7,7 +7,8 @@ Units everywhere: images are RGB, 0..255; stored images are uint8 (3, H, W); bat
 If it also has `ds.batch(indices, size=None) -> (images, labels)` (uint8 (N, 3, H, W), or a list of (3, H, W) where
 shapes differ; labels int64 (N,)) it is fed a batch at a time. torchvision sets that give PIL images are accepted too.
 
-    ShapesDataset(split, n, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, device="cpu")
+    ShapesDataset(split, n, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, hint=0.5,
+                  device="cpu")
         .batch(indices, size=None)  .boxes(indices) (N, 4) cx, cy, w, h  .scales(indices) (N,)  .masks(indices)  .classes
     ArrayDataset(images, labels, classes)                # uint8 held in memory, on any device
     in_memory(dataset, size=None, device="cpu")          # -> ArrayDataset: render or decode once, then crop from memory
@@ -106,16 +107,20 @@ class ShapesDataset:
     split: "train", "val" or "test"; n: number of images, up to 2**30. size: smallest side in pixels, or (min, max):
     drawn per image. aspect: width / height, or (min, max): drawn per image. classes: 4, 6, 9, 12, 16, 20 or 24, or
     names "shape-texture" (SHAPES x TEXTURES), for instance to hold classes back. difficulty: 0 (large, strong contrast,
-    no clutter) to 1. device: where pictures are drawn; CPU and GPU agree to a grey level. ValueError for anything else,
+    no clutter) to 1. hint: how far the class fixes the object's paint, 0 (colour says nothing) to 1; colour alone
+    never decides, but without a hint a deep net finds nothing to start from. device: where pictures are drawn; CPU and GPU agree to a grey level. ValueError for anything else,
     naming argument and value.
     """
 
-    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, device="cpu"):
+    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, hint=0.5,
+                 device="cpu"):
         _choice("split", split, _SPLITS)
         if not 0 < n <= 2**30:
             raise ValueError(f"n={n}: expected 1 to 2**30 images")
         if not 0 <= difficulty <= 1:
             raise ValueError(f"difficulty={difficulty}: expected 0 to 1")
+        if not 0 <= hint <= 1:
+            raise ValueError(f"hint={hint}: expected 0 to 1")
         if isinstance(classes, int):
             _choice("classes", classes, _GRIDS)
             shapes, textures = _GRIDS[classes]
@@ -124,12 +129,15 @@ class ShapesDataset:
         if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
             raise ValueError(f"classes={list(classes)}: expected two or more different names among {known}")
         self.size, self.aspect = _pair("size", size, lowest=8), _pair("aspect", aspect, lowest=0.25)
-        self.split, self.n, self.seed, self.difficulty = split, n, seed, float(difficulty)
+        self.split, self.n, self.seed, self.difficulty, self.hint = split, n, seed, float(difficulty), float(hint)
         self.device = torch.device(device)
         self.classes = tuple(classes)
         parts = [name.split("-") for name in classes]
         self._shape = torch.tensor([list(SHAPES).index(s) for s, _ in parts], device=self.device)
         self._texture = torch.tensor([list(TEXTURES).index(t) for _, t in parts], device=self.device)
+        turn = torch.arange(len(classes), device=self.device) * 0.618  # of the circle of hues: neighbours lie far apart
+        rgb = torch.tensor([0, 1 / 3, 2 / 3], device=self.device)
+        self._hue = (0.5 + 0.5 * torch.cos(2 * math.pi * (turn[:, None] - rgb)))[:, None]  # (classes, 1, 3)
 
     def __len__(self):
         return self.n
@@ -202,8 +210,9 @@ class ShapesDataset:
         def any_of(kinds, count):
             return kinds[(draw(count) * len(kinds)).long()]
 
-        def texture(count, kind):
-            middle, swing = 0.25 + 0.5 * colour(count), 0.2 + colour(count)  # light is the brighter one in every channel
+        def texture(count, kind, hue=None):
+            paint = colour(count) if hue is None else (1 - self.hint) * colour(count) + self.hint * hue
+            middle, swing = 0.25 + 0.5 * paint, 0.2 + colour(count)  # light is the brighter one in every channel
             swing = (0.45 - 0.2 * d) * swing / swing.norm(dim=2, keepdim=True)
             return {"texture": kind, "lean": angle(count), "period": log_draw(count, 0.45, 0.75), "u": angle(count),
                     "v": angle(count), "dark": middle - swing, "light": middle + swing}
@@ -220,7 +229,7 @@ class ShapesDataset:
         return {
             "width": width, "height": height,
             "side": torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
-            "object": shape(1, self._shape[label], smallest, largest) | texture(1, self._texture[label]),
+            "object": shape(1, self._shape[label], smallest, largest) | texture(1, self._texture[label], self._hue[label[:, 0]]),
             "ground": {"near": 0.5 + pale * (colour(1) - 0.5), "far": 0.5 + pale * (colour(1) - 0.5), "angle": angle(1)},
             "waves": {"angle": angle(_WAVES), "k": log_draw(_WAVES, 6, 60), "phase": angle(_WAVES),
                       "colour": (colour(_WAVES) - 0.5) * 0.3 * d},
