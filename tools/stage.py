@@ -233,7 +233,11 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
     (executed.parent / "ledger.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
-    filled = {"ledger": lambda: ledger.render(entries, titles), "misreadings": lambda: misreadings(traps, titles)}
+    filled = {
+        "ledger": lambda: ledger.render(entries, titles),
+        "misreadings": lambda: misreadings(traps, titles),
+        "contributing": lambda: (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1],  # without its title
+    }
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("book/")]:
         text, stem = sources[name].read_text(), Path(name).name
         if stem in filled:
