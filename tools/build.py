@@ -44,7 +44,12 @@ def alone():
 
 
 def render(builder: str = "html", strict: bool = True) -> None:
-    """Run Sphinx through Jupyter Book. After a failure its memory is deleted: it would not repeat the warnings of unchanged pages."""
+    """Run Sphinx through Jupyter Book. Its memory is deleted after a failure, for it would not repeat the warnings of unchanged
+    pages, and where pages came or went, for it would not look again for what the others refer to."""
+    toc, known = (SITE / "_toc.yml").read_text(), BUILD / ".toc"
+    if not known.exists() or known.read_text() != toc:
+        shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
+    known.write_text(toc)
     command = [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())", "build", str(SITE),
                "--path-output", str(ROOT), "--builder", builder, "--keep-going", "-n", "-q"]  # fmt: skip
     env = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}  # deprecations inside docutils and click, not ours

@@ -30,7 +30,7 @@ from tools import BUILD, EXECUTED, ROOT
 
 PROFILES = ("auto", "ci", "laptop", "gpu")
 VERSIONED = ("torch", "torchvision", "torchsummary", "numpy", "matplotlib", "scikit-learn", "papermill", "ipykernel")
-CELL_TIMEOUT, NOTEBOOK_TIMEOUT = 300, 900  # seconds
+CELL_TIMEOUT, NOTEBOOK_TIMEOUT = 600, 1200  # seconds; generous, for machines that are busy with something else
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
