@@ -17,7 +17,7 @@ from tools import ROOT
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}")
 CONFIG_BLOCK = re.compile(r"# repository: .*?# end of repository\n", re.S)
 README_BLOCK = re.compile(r"<!-- address -->.*?<!-- end of address -->", re.S)
-MARK = re.compile(r"find_spec\(.vggbook.\)|pip install.*vggbook|import vggbook")  # the first code cell is the install cell where it has this
+MARK = re.compile(r"find_spec\(.vggbook.\)|install")  # the first code cell is the install cell where it has this
 
 INSTALL = """\
 # Colab and other bare kernels: install the package once. Where it is installed, this cell does nothing.

@@ -22,6 +22,8 @@ SUBSTITUTIONS = [
     # A landmark for the book's title.
     (r'(<div class="sidebar-primary-items__start[^>]*>\s*)<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>)\s*</div>',
      r'\1<div class="sidebar-primary-item" role="navigation" aria-label="Book title">\2</div>'),
+    # Pictures are fetched when they come near the window.
+    (r'<img (?![^>]*\bloading=)', '<img loading="lazy" '),
     # docutils' citations: a list without items, a role that is no longer used.
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
