@@ -18,6 +18,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
     parser.add_argument("--skip", default="", help="sections to leave out")
     parser.add_argument("--tiny", action="store_true", help="rehearse every section with sizes that measure nothing")
+    parser.add_argument("--short", action="store_true", help="less of everything, for a busy or slow machine")
+    parser.add_argument("--note", help="a remark for the provenance, for instance what else ran")
     parser.add_argument("--out", type=Path, help="folder of the JSON (results; with --tiny: _build)")
     parser.add_argument(
         "--threads", type=int, default=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else None
@@ -34,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     torch.manual_seed(0)
     folder = given.out or ROOT / ("_build" if given.tiny else "results")
     bench = Bench("cpu", folder / "bench-cpu.json")
-    bench.sizes = Sizes.tiny() if given.tiny else Sizes()
+    bench.sizes = Sizes.tiny() if given.tiny else Sizes.short() if given.short else Sizes()
+    if given.note:
+        bench.provenance["note"] = given.note
     bench.run({name: SECTIONS[name] for name in names})
     print(
         f"\n{len(bench.rows)} rows in {bench.path}" + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items())

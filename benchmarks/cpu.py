@@ -50,6 +50,11 @@ class Sizes:
         """Sizes that run every line and measure nothing."""
         return cls("A", 32, 1, 1, 32, 8, 1, 64, (48,), 64, 0.3, False, False)
 
+    @classmethod
+    def short(cls) -> Sizes:
+        """Less of everything, for a machine that is busy or slow: one image a batch at full size, one test scale."""
+        return cls(batch=1, mini_rounds=7, images=1024, scales=(256,), product=1024, seconds=3.0)
+
     @property
     def mini(self) -> dict:
         return {"num_classes": 12, "width": 0.125, "image_size": self.mini_image}
