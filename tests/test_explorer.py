@@ -3,14 +3,16 @@
 Kept apart from the built book: the page under test holds the two widgets and the files of book/_static/explorer alone.
 """
 
-import html
+import html as markup
 import json
 import random
 import re
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
 from tools import explorer
@@ -338,6 +340,42 @@ def test_without_a_script_the_page_s_own_text_remains(browser):
     text = "Open the explorer page for the live drawing."
     ctx = browser.new_context(java_script_enabled=False)
     page = ctx.new_page()
-    page.set_content(f'<div class="explorer" data-view="stack"><p>{html.escape(text)}</p></div>')
+    page.set_content(f'<div class="explorer" data-view="stack"><p>{markup.escape(text)}</p></div>')
     assert text in page.inner_text("body")
     ctx.close()
+
+
+PLACES = ("book/explorer.md", "notebooks/02_receptive_field_and_parameters.ipynb", "notebooks/03_shape_tracing.ipynb")
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_stands_where_it_should_and_asks_for_what_exists(place):
+    text = (ROOT / place).read_text().replace('\\"', '"')
+    found = [dict(re.findall(r'data-(\w+)="([^"]*)"', tag)) for tag in re.findall(r'<div class="explorer"[^>]*>', text)]
+    assert found, f"no explorer in {place}"
+    for data in found:
+        assert data.pop("view") in ("network", "stack")
+        if "config" in data:
+            rows = walk(data.pop("config"), image_size=int(data.pop("size")))
+            assert data.pop("layer") in {row.name for row in rows}
+        else:
+            assert set(data.pop("layers").split(",")) <= {"1", "3", "5", "7", "pool"}
+            assert int(data.pop("channels")) > 0 and int(data.pop("side")) > 0
+        assert not data, f"unknown settings {data}"
+
+
+def test_pages_load_scripts_only_where_they_use_them(html):
+    for path in html.rglob("*.html"):
+        text = path.read_text(encoding="utf-8")
+        for mark, script in (('class="explorer"', "explorer/explorer.js"), ('class="quiz"', "quiz.js")):
+            assert (mark in text) == (f"_static/{script}" in text), f"{path.name}: {mark} and {script}"
+
+
+def test_embedded_explorers_work_on_the_built_pages(html, browser):
+    page = browser.new_context(viewport={"width": 1280, "height": 900}).new_page()
+    for place in PLACES:
+        built = html / Path(place).with_suffix(".html")
+        page.goto(built.as_uri())
+        count = built.read_text(encoding="utf-8").count('class="explorer"')
+        assert page.locator(".explorer[data-ready] .ex-summary").count() == count > 0
+        assert all("sees" in text for text in page.locator(".explorer .ex-summary").all_inner_texts())
