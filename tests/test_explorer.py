@@ -334,6 +334,13 @@ def test_it_fits_the_width(browser, width, theme):
         small = page.evaluate("""() => [...document.querySelectorAll(".explorer button, .explorer select, .explorer input")]
             .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()]).filter(([, r]) => Math.min(r.width, r.height) < 22)""")
         assert not small
+        for stack in ("Add 7×7", "Add pool", "Add 5×5"):
+            page.get_by_role("button", name=stack).click()
+        cut = page.evaluate("""() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
+            const [inner, outer] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
+            return inner.right > outer.right + 1 || inner.left < outer.left - 1;
+        }).map((t) => t.textContent)""")
+        assert not cut, cut
 
 
 def test_without_a_script_the_page_s_own_text_remains(browser):

@@ -307,13 +307,15 @@
       s("rect", { x: 0, y: 0, width: state.side, height: state.side, fill: "#000" }),
       s("image", { href: `${HERE}photo.jpg`, x: 0, y: 0, width: state.side, height: state.side, mask: `url(#${id}-m)`,
         preserveAspectRatio: "none" }),
-      map > 1 && map <= 56 ? centres(r, map, line) : null,
+      map > 1 && map <= 28 ? centres(r, map, line) : null,
       s("rect", { ...box, class: "ex-field-back", "stroke-width": 3.2 * line }),
       s("rect", { ...box, class: "ex-field", "stroke-width": 1.6 * line }),
       s("circle", { cx: centre[0], cy: centre[1], r: 1.6 * line, class: "ex-centre", "stroke-width": line * 0.6 })),
       h("p", { class: "ex-note" },
         `Bright: what the unit sees. Hatched: outside the ${state.side} ${times} ${state.side} picture, where it sees only zero padding. `
-        + (map > 1 ? "Dots: centres of the layer's units; click one, or use the sliders; rows and columns count from 0." : "The layer sees the whole map below it.")));
+        + (map > 28 ? "Choose a unit with the sliders, or click." : map > 1 ? "Dots: centres of the layer's units; click one, or use the sliders."
+          : "The layer sees the whole map below it.")
+        + (map > 1 ? " Rows and columns count from 0." : "")));
     }
 
     const centres = (r, map, line) => {
@@ -353,7 +355,7 @@
       const at = rows.indexOf(r0);
       svg.append(s("rect", { x: at * step, y: 16, width: step, height: 322, class: "ex-here" }));
       const heads = [
-        [`Output: height is the map's side (${r0.name}: ${r0.shape.join(` ${times} `)})`, 12],
+        [`Side of the map (${r0.name}: ${r0.shape.join(` ${times} `)})`, 12],
         [`Multiply-adds (${r0.name}: ${short(r0.macs)}, ${share(r0, "macs")})`, 130],
         [`Parameters (${r0.name}: ${short(r0.params)}, ${share(r0, "params")})`, 206],
         [`Output in memory (${r0.name}: ${fixed(r0.bytes / 1e6, 2)} MB, ${share(r0, "bytes")})`, 282],
