@@ -57,7 +57,7 @@ def test_defaults_are_the_papers():
 @pytest.mark.parametrize(
     "field, value, words",
     [
-        ("config", "F", "valid names"), ("crop", 0, "above 0"), ("crop", 64.5, "whole number"), ("scales", 200, "at least the crop"),
+        ("config", "F", "valid names"), ("crop", 0, "at least 1"), ("crop", 64.5, "whole number"), ("scales", 200, "at least the crop"),
         ("scales", (512, 256), "S_min must not exceed"), ("scales", (256, 300, 400), r"\(S_min, S_max\)"), ("scales", "256", "pixels"),
         ("batch_size", 0, "at least 1"), ("batch_size", True, "whole number"), ("lr", 0.0, "above 0"), ("lr", float("nan"), "finite"),
         ("lr", float("inf"), "finite"), ("momentum", 1.0, "below 1"), ("weight_decay", -1e-4, "at least 0"), ("dropout", 1.0, "below 1"),

@@ -112,27 +112,22 @@ class Recipe:
             raise ValueError(f"config={self.config!r}: {error.args[0]}") from None
         if isinstance(self.scales, list):
             object.__setattr__(self, "scales", tuple(self.scales))
-        _needs(_is(int, self.crop, 1), "crop", self.crop, "a whole number of pixels above 0 is needed; the paper has 224")
         pair = self.scales if isinstance(self.scales, tuple) else (self.scales, self.scales)
-        right = len(pair) == 2 and all(_is(int, s) for s in pair)
-        _needs(right, "scales", self.scales, "S in pixels, or (S_min, S_max), is needed; the paper has 256, 384, (256, 512)")
-        _needs(pair[0] <= pair[1], "scales", self.scales, "S_min must not exceed S_max")
-        _needs(pair[0] >= self.crop, "scales", self.scales, f"S must be at least the crop, {self.crop} pixels")
-        for name in ("batch_size", "max_epochs"):
-            _needs(_is(int, getattr(self, name), 1), name, getattr(self, name), "a whole number of at least 1 is needed")
-        for name in ("lr_drops", "patience", "seed"):
-            _needs(_is(int, getattr(self, name), 0), name, getattr(self, name), "a whole number of at least 0 is needed")
-        for name in ("lr", "gain", "width"):
-            value = getattr(self, name)
-            _needs(_is(float, value, 0) and value > 0, name, value, "a finite number above 0 is needed")
-        for name in ("momentum", "dropout"):
-            value = getattr(self, name)
-            _needs(_is(float, value, 0) and value < 1, name, value, "a number of at least 0 and below 1 is needed")
-        _needs(_is(float, self.weight_decay, 0), "weight_decay", self.weight_decay, "a number of at least 0 is needed")
-        _needs(_is(float, self.lr_factor, 0) and 0 < self.lr_factor < 1, "lr_factor", self.lr_factor, "between 0 and 1; the paper has 0.1")
-        _needs(self.init in INIT_SCHEMES, "init", self.init, f"choose one of {', '.join(INIT_SCHEMES)}")
-        for name in ("flip", "colour", "batch_norm"):
-            _needs(isinstance(getattr(self, name), bool), name, getattr(self, name), "True or False is needed")
+        for names, right, expected in (
+            ("crop batch_size max_epochs", lambda v: _is(int, v, 1), "a whole number of at least 1 is needed"),
+            ("lr_drops patience seed", lambda v: _is(int, v, 0), "a whole number of at least 0 is needed"),
+            ("lr gain width", lambda v: _is(float, v, 0) and v > 0, "a finite number above 0 is needed"),
+            ("momentum dropout", lambda v: _is(float, v, 0) and v < 1, "a number of at least 0 and below 1 is needed"),
+            ("weight_decay", lambda v: _is(float, v, 0), "a number of at least 0 is needed"),
+            ("lr_factor", lambda v: _is(float, v, 0, 1) and 0 < v < 1, "between 0 and 1; the paper has 0.1"),
+            ("init", lambda v: v in INIT_SCHEMES, f"choose one of {', '.join(INIT_SCHEMES)}"),
+            ("flip colour batch_norm", lambda v: isinstance(v, bool), "True or False is needed"),
+            ("scales", lambda v: len(pair) == 2 and all(_is(int, s) for s in pair), "S in pixels, or (S_min, S_max), is needed"),
+            ("scales", lambda v: pair[0] <= pair[1], "S_min must not exceed S_max"),
+            ("scales", lambda v: pair[0] >= self.crop, f"S must be at least the crop, {self.crop} pixels"),
+        ):
+            for name in names.split():
+                _needs(right(getattr(self, name)), name, getattr(self, name), expected)
 
     @property
     def test_scale(self) -> int:
@@ -230,29 +225,30 @@ class History:
         return "\n".join(map(self.line, self.rows))
 
     def plot(self, axes=None, label: str | None = None):
-        """Draw the loss of every step and, where there is validation, its loss and top-1 error; a dotted line where the rate fell.
+        """Draw the training loss (a moving average) and, where there is validation, its loss and top-1 error; dotted where the rate fell.
 
-        ``axes``: two axes of matplotlib, to draw several runs together. Returns the axes.
+        ``axes``, ``label``: two axes of matplotlib and a name, to draw several runs together. Returns the axes.
         """
         import matplotlib.pyplot as plt
 
         left, right = axes if axes is not None else plt.subplots(1, 2)[1]
-        per_epoch = len(self.losses) / max(1, len(self.rows))
-        window = max(1, len(self.losses) // 100)
+        measured = [row for row in self.rows if row["val_accuracy"] is not None]
+        window = max(1, len(self.losses) // 25)
         smooth = torch.tensor(self.losses).unfold(0, window, 1).mean(1) if self.losses else torch.zeros(0)
-        (line,) = left.plot((torch.arange(len(smooth)) + window) / max(per_epoch, 1), smooth, lw=1, label=label or "training")
-        epochs, measured = self["epoch"], [row for row in self.rows if row["val_accuracy"] is not None]
-        if measured:
-            at = [row["epoch"] for row in measured]
-            left.plot(at, [row["val_loss"] for row in measured], "--", color=line.get_color(), label=None if label else "validation")
-            right.plot(at, [100 * (1 - row["val_accuracy"]) for row in measured], "o-", ms=3, color=line.get_color(), label=label)
+        at = (torch.arange(len(smooth)) + window) * len(self.rows) / max(1, len(self.losses))
+        (line,) = left.plot(at, smooth, lw=1.2, label=label or "training")
+        style = {"color": line.get_color(), "ms": 4}
+        if not label:
+            left.plot([row["epoch"] for row in measured], [row["val_loss"] for row in measured], "s--", **style, label="validation")
+        right.plot([row["epoch"] for row in measured], [100 * (1 - row["val_accuracy"]) for row in measured], "o-", **style, label=label)
         for before, after in zip(self.rows, self.rows[1:]):
             if after["lr"] < before["lr"]:
                 for ax in (left, right):
                     ax.axvline(before["epoch"], color=line.get_color(), lw=0.8, ls=":")
-        left.set(xlabel="epochs", ylabel="loss (nats)", xlim=(0, max(epochs, default=1)))
-        right.set(xlabel="epochs", ylabel="validation top-1 error (%)", ylim=(0, 100), xlim=(0, max(epochs, default=1)))
-        left.legend()
+        limit = (0, max(self["epoch"], default=1) * 1.02)
+        left.set(xlabel="epochs", ylabel="loss (nats)", xlim=limit)
+        right.set(xlabel="epochs", ylabel="validation top-1 error (%)", ylim=(0, 100), xlim=limit)
+        (right if label else left).legend()
         return left, right
 
 
@@ -379,24 +375,10 @@ def _world() -> tuple[int, int]:
 
 
 # --- training -----------------------------------------------------------------------------------------------------------------------
-def fit(
-    recipe: Recipe,
-    train,
-    val=None,
-    out: str | Path | None = None,
-    *,
-    model: Network | None = None,
-    init_from: str | Path | Network | None = None,
-    mean: Tensor | None = None,
-    eigen=None,
-    device: str | torch.device = "auto",
-    precision: str = "auto",
-    micro_batch: int | None = None,
-    workers: int = 0,
-    on_error: str = "error",
-    save_minutes: float = 10.0,
-    log=print,
-) -> Run:
+def fit(recipe: Recipe, train, val=None, out: str | Path | None = None, *, model: Network | None = None,
+        init_from: str | Path | Network | None = None, mean: Tensor | None = None, eigen=None, device: str | torch.device = "auto",
+        precision: str = "auto", micro_batch: int | None = None, workers: int = 0, on_error: str = "error", save_minutes: float = 10.0,
+        log=print) -> Run:  # fmt: skip
     """Train by the recipe until the plateau rule or ``max_epochs`` ends it; resumes from ``out`` where a run lies there.
 
     train, val: data sets (see :mod:`vggbook.data`). Without ``val`` the rate never falls. Validation: one centre crop at Q = S.
@@ -710,36 +692,45 @@ class _Trainer:
 
 
 # --- from a shell -------------------------------------------------------------------------------------------------------------------
+_OPTIONS = {
+    "data": (
+        ("--data", "data set", {"required": True, "choices": ("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder")}),
+        ("--root", "where the data set lies; needed for all but shapes", {"type": Path}),
+        ("--download", "fetch the data set into --root where it is missing", {"action": "store_true"}),
+        ("--images", "shapes: training images", {"type": int, "default": 8192}),
+        ("--val-images", "shapes: validation images", {"type": int, "default": 2048}),
+        ("--in-memory", "render or decode the sets once and keep them", {"action": "store_true"}),
+        ("--mean", "mean RGB, 0 to 255; without it a pass over the training set", {"type": float, "nargs": 3, "metavar": ("R", "G", "B")}),
+        ("--on-error", "what an unreadable image does", {"choices": ("error", "skip"), "default": "error"}),
+        ("--workers", "processes that read images", {"type": int, "default": 0}),
+    ),
+    "run": (
+        ("--out", "folder of the run; one that holds a run is continued", {"type": Path, "required": True}),
+        ("--init-from", "checkpoint to start from: all layers of the same net, or four conv and three FC layers of A", {"type": Path}),
+        ("--device", "auto, cpu, cuda, cuda:1, ...", {"default": "auto"}),
+        ("--precision", "arithmetic", {"default": "auto", "choices": ("auto", "fp32", "bf16", "fp16")}),
+        ("--micro-batch", "images a pass and process; by default the whole share, halved when memory runs out", {"type": int}),
+        ("--save-minutes", "age at which a checkpoint is renewed within an epoch", {"type": float, "default": 10.0}),
+    ),
+}  # fmt: skip
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m vggbook.train", description="Train a network of the VGG paper by its recipe (Sect. 3.1).",
                                      epilog="torchrun --nproc_per_node=N -m vggbook.train ... splits every batch over N processes.",
                                      formatter_class=argparse.ArgumentDefaultsHelpFormatter)  # fmt: skip
-    recipe = parser.add_argument_group("recipe")
+    group = parser.add_argument_group("recipe")
     for f in fields(Recipe):
-        name, text = "--" + f.name.replace("_", "-"), f.metadata["help"]
+        kind = {"type": type(f.default), "metavar": f.name.upper()}
         if isinstance(f.default, bool):
-            recipe.add_argument(name, action=argparse.BooleanOptionalAction, default=f.default, help=text)
+            kind = {"action": argparse.BooleanOptionalAction}
         elif f.name == "scales":
-            recipe.add_argument(name, type=int, nargs="+", default=[f.default], metavar="S", help=text)
-        else:
-            recipe.add_argument(name, type=type(f.default), default=f.default, metavar=f.name.upper(), help=text)
-    data = parser.add_argument_group("data")
-    data.add_argument("--data", required=True, choices=("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder"), help="data set")
-    data.add_argument("--root", type=Path, help="where the data set lies; needed for all but shapes")
-    data.add_argument("--download", action="store_true", help="fetch the data set into --root where it is missing")
-    data.add_argument("--images", type=int, default=8192, help="shapes: training images")
-    data.add_argument("--val-images", type=int, default=2048, help="shapes: validation images")
-    data.add_argument("--in-memory", action="store_true", help="render or decode the sets once, at their smallest use, and keep them")
-    data.add_argument("--mean", type=float, nargs=3, metavar=("R", "G", "B"), help="mean RGB, 0 to 255; without it a pass over the training set")
-    data.add_argument("--on-error", choices=("error", "skip"), default="error", help="what an unreadable image does")
-    data.add_argument("--workers", type=int, default=0, help="processes that read images")
-    run = parser.add_argument_group("run")
-    run.add_argument("--out", type=Path, required=True, help="folder of the run; one that holds a run is continued")
-    run.add_argument("--init-from", type=Path, help="checkpoint to start from: all layers of the same net, or four conv and three FC layers of A")
-    run.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    run.add_argument("--precision", default="auto", choices=("auto", "fp32", "bf16", "fp16"), help="arithmetic")
-    run.add_argument("--micro-batch", type=int, help="images a pass and process; by default the whole share, halved when memory runs out")
-    run.add_argument("--save-minutes", type=float, default=10.0, help="age at which a checkpoint is renewed within an epoch")
+            kind |= {"nargs": "+", "metavar": "S"}
+        group.add_argument("--" + f.name.replace("_", "-"), default=f.default, help=f.metadata["help"], **kind)
+    for title, options in _OPTIONS.items():
+        group = parser.add_argument_group(title)
+        for name, text, kind in options:
+            group.add_argument(name, help=text, **kind)
     return parser
 
 
@@ -750,7 +741,8 @@ def main(argv: list[str] | None = None) -> Run:
     world = int(os.environ.get("WORLD_SIZE", 1))
     try:
         values = {f.name: getattr(args, f.name) for f in fields(Recipe)}
-        values["scales"] = args.scales[0] if len(args.scales) == 1 else tuple(args.scales)
+        if isinstance(args.scales, list):
+            values["scales"] = args.scales[0] if len(args.scales) == 1 else tuple(args.scales)
         recipe = Recipe(**values)
         _needs(recipe.batch_size % world == 0, "--batch-size", recipe.batch_size, f"it must be divisible by the {world} processes")
         device = _device(args.device)
