@@ -244,7 +244,8 @@ class Trace:
         return "\n".join([f"{self.config.name}, input 3 x {h} x {w}", *lines[:-1], "-" * len(lines[0]), lines[-1]])
 
     def _repr_html_(self) -> str:
-        cell = lambda tag, i, text: f'<{tag} style="text-align:{"left" if i < 3 else "right"}">{escape(text)}</{tag}>'
+        style = lambda i: f"text-align:{'left' if i < 3 else 'right'}" + ";white-space:nowrap" * (i == 2)
+        cell = lambda tag, i, text: f'<{tag} style="{style(i)}">{escape(text)}</{tag}>'
         line = lambda tag, cells: "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(cells)) + "</tr>"
         *body, total = self._cells()
         h, w = self.image_size
