@@ -150,7 +150,7 @@ def _testing(nets: list[nn.Module]) -> Iterator[None]:
 def _buckets(images, scale: int, max_pixels: int) -> Iterator[tuple[list[int], Tensor]]:
     """Images rescaled from the original to smallest side ``scale``, those of equal size together: (indices, (n, 3, h, w)).
 
-    No more than ``max_pixels`` at a time, or one image where a single one is larger.
+    No more than an eighth of ``max_pixels`` at a time (small batches stay in the cache), or one image where a single one is larger.
     """
     block = max(64, max_pixels // scale**2)  # images held rescaled at a time
     for start in range(0, len(images), block):
@@ -159,7 +159,7 @@ def _buckets(images, scale: int, max_pixels: int) -> Iterator[tuple[list[int], T
         for i, image in enumerate(resized):
             groups.setdefault(image.shape[1:], []).append(i)
         for (h, w), members in groups.items():
-            room = max(1, max_pixels // (h * w))
+            room = max(1, max_pixels // 8 // (h * w))
             for part in (members[at : at + room] for at in range(0, len(members), room)):
                 batch = resized[part] if isinstance(resized, Tensor) else torch.stack([resized[i].float() for i in part])
                 yield [start + i for i in part], batch
@@ -190,7 +190,7 @@ class _Scorer:
     def multi_crop(self, x: Tensor) -> Tensor:
         h, w = self.twin.image_size
         crops = [x[..., t : t + h, l : l + w] for t, l in crop_grid(x.shape[2:], (h, w), self.grid)]  # views of x
-        room = max(1, self.max_pixels // (len(x) * h * w))
+        room = max(1, self.max_pixels // 8 // (len(x) * h * w))
         scores = [self.net(torch.cat(crops[i : i + room])) for i in range(0, len(crops), room)]
         return _mean(torch.cat(scores).unflatten(0, (len(crops), len(x))).transpose(0, 1), self.average)  # (N, K)
 
@@ -223,7 +223,8 @@ def predict(
 
     ``average``: "posterior" or "logit", over positions and crops, see the module's text. ``preprocess`` maps (N, 3, H, W) of 0..255
     to the net's input; by default each model's own ``.preprocessing``, else the paper's (RGB minus the released mean).
-    ``max_pixels`` bounds the input of one forward pass, and so the memory; the result does not depend on it. ``dtype``: autocast.
+    ``max_pixels`` bounds the input of one forward pass, and so the memory (a larger image is scored in strips); the result does not
+    depend on it. ``dtype``: autocast.
 
     Raises ValueError or TypeError for images that are no RGB tensors, an empty scale list, a Q below the crop size, nets over
     different classes, and posteriors that are not finite.
@@ -235,7 +236,7 @@ def predict(
         raise ValueError(f"average={average!r}: choose 'posterior' or 'logit'")
     _check_images(images)
     if max_pixels is None:
-        max_pixels = 2**24 if next(nets[0].parameters()).is_cuda else 2**21
+        max_pixels = 2**26 if next(nets[0].parameters()).is_cuda else 2**21
     with _testing(nets):
         scorers = [
             _Scorer(net, preprocess or getattr(net, "preprocessing", FAMILIES["paper"]), grid, average, max_pixels, dtype)
