@@ -140,14 +140,17 @@ def listing(environment: Path) -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def runs(colab, checkout, tmp_path_factory) -> dict[str, dict]:
-    """All notebooks, two at a time; whether Colab's packages stayed as they were is under the name "untouched"."""
+def runs(request, colab, checkout, tmp_path_factory) -> dict[str, dict]:
+    """The notebooks whose tests are selected, two at a time; "untouched": whether Colab's packages stayed as they were."""
     folder, before = tmp_path_factory.mktemp("colab"), listing(colab)
+    selected = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
     with ThreadPoolExecutor(2) as pool:
-        futures = {n: pool.submit(alone, checkout / "notebooks" / f"{n}.ipynb", folder / n, colab, checkout) for n in NOTEBOOKS}
+        futures = {n: pool.submit(alone, checkout / "notebooks" / f"{n}.ipynb", folder / n, colab, checkout) for n in NOTEBOOKS if n in selected}
         done = {name: future.result() for name, future in futures.items()}
     table = {name: {"seconds": run["seconds"], "ok": run["rc"] == 0} for name, run in done.items()}
-    (ROOT / "_build" / "colab.json").write_text(json.dumps(table, indent=1) + "\n")
+    times = ROOT / "_build" / "colab.json"
+    known = json.loads(times.read_text()) if times.exists() else {}
+    times.write_text(json.dumps({**known, **table}, indent=1, sort_keys=True) + "\n")
     return {**done, "untouched": before == listing(colab)}
 
 
