@@ -236,11 +236,12 @@ class History:
         window = max(1, len(self.losses) // 25)
         smooth = torch.tensor(self.losses).unfold(0, window, 1).mean(1) if self.losses else torch.zeros(0)
         at = (torch.arange(len(smooth)) + window) * len(self.rows) / max(1, len(self.losses))
-        (line,) = left.plot(at, smooth, lw=1.2, label=label or "training")
-        style = {"color": line.get_color(), "ms": 4}
+        k = len(right.get_legend_handles_labels()[1]) % 4  # the runs drawn before: told apart by more than colour
+        (line,) = left.plot(at, smooth, ("-", "--", "-.", ":")[k], lw=1.4, label=label or "training")
+        style = {"color": line.get_color(), "ms": 5}
         if not label:
             left.plot([row["epoch"] for row in measured], [row["val_loss"] for row in measured], "s--", **style, label="validation")
-        right.plot([row["epoch"] for row in measured], [100 * (1 - row["val_accuracy"]) for row in measured], "o-", **style, label=label)
+        right.plot([row["epoch"] for row in measured], [100 * (1 - row["val_accuracy"]) for row in measured], "os^D"[k] + "-", **style, label=label)
         for before, after in zip(self.rows, self.rows[1:]):
             if after["lr"] < before["lr"]:
                 for ax in (left, right):
