@@ -26,6 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     given = parser.parse_args(argv)
     names = given.only.split(",") if given.only else [n for n in SECTIONS if n not in given.skip.split(",")]
+    names = ["ceilings", *(name for name in names if name != "ceilings")]  # every floor needs them
     unknown = [name for name in names if name not in SECTIONS]
     if unknown:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 from vggbook import count_macs, trace
 from vggbook.data import Loader, ShapesDataset, in_memory, mean_rgb
 from vggbook.evaluate import dense_macs, predict
-from vggbook.roofline import data_parallel, measure, roofline, stopwatch
+from vggbook.roofline import Device, data_parallel, measure, roofline, stopwatch
 from vggbook.train import Recipe, fit
 
 from .record import ROOT, Bench
@@ -60,18 +61,19 @@ class Sizes:
         return {"num_classes": 12, "width": 0.125, "image_size": self.mini_image}
 
 
-def floor(bench: Bench, name: str, size: int, training: bool, **options) -> float:
-    """Images/s that this machine cannot exceed, kernels unfused, by its measured ceilings."""
-    return roofline(name, bench.machine, size, "eager", training, **options).images_per_second
+def floor(name: str, size: int, training: bool, **options) -> Callable[[Device], float]:
+    """Machine -> images/s that it cannot exceed, kernels unfused."""
+    return lambda machine: roofline(name, machine, size, "eager", training, **options).images_per_second
 
 
 def ceilings(bench: Bench) -> None:
     """The two ceilings: large products and copies of random numbers."""
     threads = torch.get_num_threads()
-    for count in sorted({threads, 1}, reverse=True):
+    bench.ceilings = partial(measure, "cpu", rounds=3, size=bench.sizes.product)
+    for count in sorted({threads, 1}):
         torch.set_num_threads(count)
-        found = measure("cpu", size=bench.sizes.product)
-        bench.machine = bench.machine or found
+        bench.probe()
+        found = bench.machine
         bench.row("ceilings", f"float32 product, {count} threads", [found.flops / 1e9], "GFLOP/s")
         bench.row("ceilings", f"copy, {count} threads", [found.bandwidth / 1e9], "GB/s")
     torch.set_num_threads(threads)
@@ -95,7 +97,7 @@ def nets(bench: Bench) -> None:
                 model = network(name, library=library, **options).to(memory_format=torch.channels_last)
                 label = name if library == "vggbook" else f"torchvision {TORCHVISION[name]}"
                 cases[label] = training_step(model, images, labels) if training else inference(model, images)
-                floors[label] = floor(bench, name, s.batch, training, image_size=s.image)
+                floors[label] = floor(name, s.batch, training, image_size=s.image)
             against = f"torchvision {TORCHVISION[name]}" if len(cases) == 2 else None
             note = f"batch {s.batch}, {s.image} pixels, float32, channels_last"
             bench.compare(section, cases, s.batch, rounds=s.rounds, floors=floors, against=against, note=note)
@@ -116,7 +118,7 @@ def layouts(bench: Bench) -> None:
     """The miniature's training step: memory layouts, optimisers, precisions; and the layout for D's forward pass."""
     s = bench.sizes
     n, note = s.mini_batch, f"B, width 1/8, {s.mini_image} pixels, batch {s.mini_batch}"
-    limit = floor(bench, "B", n, True, **s.mini)
+    limit = floor("B", n, True, **s.mini)
     cases = {layout: times(mini_step(bench, layout), 2) for layout in ("NCHW", "channels_last")}
     bench.compare(
         "layout", cases, 2 * n, rounds=s.mini_rounds, floors=dict.fromkeys(cases, limit), against="NCHW", note=note
@@ -154,9 +156,8 @@ def optimisers(bench: Bench) -> None:
             parameter.grad = torch.randn_like(parameter)
         size = sum(p.numel() for p in model.parameters())
         cases[kind] = sgd(model, kind).step
-    floors = dict.fromkeys(
-        kinds, bench.machine.bandwidth / 20 / 1e6
-    )  # weight and momentum read and written, gradient read
+    limit = lambda machine: machine.bandwidth / 20 / 1e6  # weight and momentum read and written, gradient read
+    floors = dict.fromkeys(kinds, limit)
     bench.compare(
         "update",
         cases,

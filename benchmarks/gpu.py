@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from vggbook import count_macs
-from vggbook.roofline import FUSIONS, measure, roofline
+from vggbook.roofline import FUSIONS, Device, Roofline, measure, roofline
 
 from .fused import _mask, fuse
 from .record import ROOT, Bench, slug
@@ -84,13 +84,15 @@ def needs(seconds: float) -> Callable:
     return mark
 
 
-def floors(bench: Bench, name: str, training: bool, images: int | None = None) -> dict[str, float]:
-    """Images/s of the floor model on the measured ceilings, for every degree of fusion."""
+def floor(bench: Bench, name: str, training: bool, fusion: str) -> Callable[[Device], Roofline]:
+    """Ceilings -> the floor model at the plan's size."""
     p = bench.plan
-    options = {"width": p.width, "image_size": p.image}
-    return {
-        f: roofline(name, bench.machine, images or p.batch, f, training, **options).images_per_second for f in FUSIONS
-    }
+    return lambda machine: roofline(name, machine, p.batch, fusion, training, width=p.width, image_size=p.image)
+
+
+def rate(model: Callable[[Device], Roofline]) -> Callable[[Device], float]:
+    """Ceilings -> images/s."""
+    return lambda machine: model(machine).images_per_second
 
 
 def model(bench: Bench, name: str, library: str = "vggbook", layout: str = "channels_last"):
@@ -151,13 +153,12 @@ def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], ag
     cases, fusion = variants(bench, name, training, names)
     if not cases:
         return
-    limits = floors(bench, name, training)
     rows = bench.compare(
         f"{what}, {name}",
         cases,
         p.batch * p.steps,
         rounds=p.rounds,
-        floors={label: limits[fusion[label]] for label in cases},
+        floors={label: rate(floor(bench, name, training, fusion[label])) for label in cases},
         against=against if against in cases else None,
         note=f"{p.dtype}, batch {p.batch}, {p.image} pixels",
     )
@@ -165,13 +166,13 @@ def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], ag
     best = max(own, key=own.get)
     best_of = bench.facts.setdefault("best", {}).setdefault(what, {})
     if own[best] > best_of.get(name, {}).get("images_per_s", 0):
-        peak_share = roofline(name, bench.machine, p.batch, "full", training, width=p.width, image_size=p.image)
+        useful = floor(bench, name, training, "full")(bench.machine).useful_flops
         best_of[name] = {
             "variant": best,
             "images_per_s": own[best],
-            "useful_tflop_per_s": own[best] * peak_share.useful_flops / 1e12,
-            "share_of_product_ceiling": own[best] * peak_share.useful_flops / bench.machine.flops,
-            "floors": limits,
+            "useful_tflop_per_s": own[best] * useful / 1e12,
+            "share_of_product_ceiling": own[best] * useful / bench.machine.flops,
+            "floors": {f: rate(floor(bench, name, training, f))(bench.machine) for f in FUSIONS},
         }
     if (goal := GOALS.get((what, name))) is not None:
         bench.facts.setdefault("goals", {})[f"{what} {name}"] = {
@@ -200,7 +201,8 @@ def release(bench: Bench) -> None:
 def ceilings(bench: Bench) -> None:
     """The two ceilings: large products and copies of random numbers."""
     p = bench.plan
-    bench.machine = measure(p.device, str(p.dtype).removeprefix("torch."), rounds=20 if p.cuda else 1, size=p.product)
+    bench.ceilings = partial(measure, p.device, str(p.dtype).removeprefix("torch."), rounds=10 if p.cuda else 1, size=p.product)
+    bench.probe()
     bench.row("ceilings", f"{p.dtype} product", [bench.machine.flops / 1e12], "TFLOP/s")
     bench.row("ceilings", "copy", [bench.machine.bandwidth / 1e9], "GB/s")
 
@@ -395,7 +397,7 @@ def fitting(bench: Bench) -> None:
     precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[p.dtype]
     run = fit(recipe, data, device=p.device, precision=precision, log=None)
     bench.row(
-        "fit, D", "second epoch", [run.history["images_per_s"][1]], "images/s", floor=floors(bench, "D", True)["eager"]
+        "fit, D", "second epoch", [run.history["images_per_s"][1]], "images/s", floor=rate(floor(bench, "D", True, "eager"))
     )
     release(bench)
 
@@ -450,6 +452,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="folder of the JSON (results; with --tiny: _build)")
     given = parser.parse_args(argv)
     names = given.only.split(",") if given.only else list(SECTIONS)
+    names = ["ceilings", *(name for name in names if name != "ceilings")]  # every floor needs them
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     if not given.tiny and not torch.cuda.is_available():

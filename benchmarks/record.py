@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
 from importlib import metadata
 from pathlib import Path
@@ -90,6 +91,8 @@ class Bench:
         self.facts: dict[str, object] = {}
         self.provenance = provenance(device, seed)
         self.machine: Device | None = None
+        self.ceilings: Callable[[], Device] | None = None  # measures them once more
+        self._floors: list[tuple[dict, Callable[[Device], float]]] = []
 
     @property
     def left(self) -> float:
@@ -104,21 +107,24 @@ class Bench:
         *,
         rounds: int = 5,
         warmup: int = 1,
-        floors: Mapping[str, float] | None = None,
+        floors: Mapping[str, Callable[[Device], float]] | None = None,
         against: str | None = None,
         note: str = "",
     ) -> dict[str, dict]:
         """Time the cases in turn; rates are ``amount`` a call over seconds (seconds themselves for the unit "s").
 
-        ``floors``: the rate that no run can exceed. ``against``: the case that ratios (how many times faster) refer to.
+        ``floors``: the rate that no run can exceed, from the machine's ceilings; these are measured again in every round, and the best
+        of the whole run count. ``against``: the case that ratios (how many times faster) refer to.
         """
-        seconds = stopwatch(cases, rounds, warmup, self.device)
+        probe = {"": self.probe} if floors and self.ceilings else {}
+        seconds = stopwatch({**cases, **probe}, rounds, warmup, self.device)
+        seconds.pop("", None)
         found = {}
         for name, values in seconds.items():
             count = amount[name] if isinstance(amount, Mapping) else amount
             rates = values if unit == "s" else [count / value for value in values]
             row = self.row(section, name, rates, unit, floor=(floors or {}).get(name), note=note, quiet=True)
-            if against and name != against:
+            if against is not None and name != against:
                 base = amount[against] if isinstance(amount, Mapping) else amount
                 ratios = [(count / mine) / (base / theirs) for mine, theirs in zip(values, seconds[against])]
                 row |= {"against": against, "times": dict(zip(("median", "low", "high"), spread(ratios)))}
@@ -126,6 +132,12 @@ class Bench:
             found[name] = row
         self.save()
         return found
+
+    def probe(self) -> None:
+        """Measure the ceilings; keep the best that this run has seen."""
+        found = self.ceilings()
+        best = self.machine or found
+        self.machine = replace(best, flops=max(best.flops, found.flops), bandwidth=max(best.bandwidth, found.bandwidth))
 
     def row(self, section, case, values, unit, *, floor=None, note="", quiet=False) -> dict:
         """One row: median and quartiles of ``values``; ``floor`` gives the share that the median reaches."""
@@ -140,7 +152,8 @@ class Bench:
             "n": len(values),
         }
         if floor is not None:
-            row |= {"floor": floor, "share": floor / median if unit == "s" else median / floor}
+            self._floors.append((row, floor))
+            self.share()
         if note:
             row["note"] = note
         self.rows.append(row)
@@ -148,6 +161,12 @@ class Bench:
             self.say(line(row))
             self.save()
         return row
+
+    def share(self) -> None:
+        """Floors and shares of all rows, by the best ceilings so far."""
+        for row, floor in self._floors:
+            row["floor"] = floor(self.machine)
+            row["share"] = row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
 
     def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
         """Each section in turn; one that fails, or has less time left than its ``need``, is noted and does not stop the others."""
@@ -169,6 +188,7 @@ class Bench:
     def save(self) -> None:
         ceilings = None
         if self.machine:
+            self.share()
             m = self.machine
             ceilings = {"flops_per_s": m.flops, "bytes_per_s": m.bandwidth, "basis": m.basis}
         self.provenance["load_average_after"] = [round(x, 2) for x in os.getloadavg()]

@@ -19,6 +19,7 @@ from benchmarks.__main__ import main as measure_cpu  # noqa: E402
 from benchmarks.fused import ConvReLU, _mask, fuse  # noqa: E402
 from benchmarks.steps import training_step  # noqa: E402
 from vggbook import build, count_parameters  # noqa: E402
+from vggbook.roofline import Device  # noqa: E402
 
 
 # --- the fused convolution --------------------------------------------------------------------------------------------------------
@@ -81,7 +82,8 @@ def bench(tmp_path):
 
 def test_rates_and_ratios_come_from_the_seconds_of_each_round(bench, monkeypatch):
     monkeypatch.setattr(record, "stopwatch", lambda cases, *a: {"slow": [4.0, 8.0, 2.0], "fast": [1.0, 4.0, 1.0]})
-    rows = bench.compare("s", {"slow": None, "fast": None}, 16, floors={"fast": 32.0}, against="slow")
+    bench.machine = Device("by hand", 32.0, 1.0)
+    rows = bench.compare("s", {"slow": None, "fast": None}, 16, floors={"fast": lambda machine: machine.flops}, against="slow")
     assert rows["slow"]["median"] == 4.0 and rows["fast"]["median"] == 16.0  # 16 images in 4, 8, 2 and 1, 4, 1 seconds
     assert rows["fast"]["times"]["median"] == 2.0  # of 4, 2, 2
     assert rows["fast"]["share"] == 0.5 and "times" not in rows["slow"]
@@ -92,9 +94,21 @@ def test_rates_and_ratios_come_from_the_seconds_of_each_round(bench, monkeypatch
     )
 
 
+def test_the_best_ceilings_of_the_run_count_for_all_rows(bench):
+    found = iter([Device("m", 10.0, 5.0), Device("m", 20.0, 1.0), Device("m", 15.0, 4.0)])
+    bench.ceilings = lambda: next(found)
+    bench.probe()
+    bench.row("s", "early", [5.0], "images/s", floor=lambda machine: machine.flops)
+    assert bench.rows[0]["share"] == 0.5
+    rows = bench.compare("s", {"late": lambda: None}, 1, rounds=1, warmup=1, floors={"late": lambda machine: machine.bandwidth})
+    assert set(rows) == {"late"} and (bench.machine.flops, bench.machine.bandwidth) == (20.0, 5.0)
+    saved = json.loads(bench.path.read_text())
+    assert saved["rows"][0]["share"] == 0.25 and saved["ceilings"]["flops_per_s"] == 20.0
+
+
 def test_seconds_get_a_share_of_the_floor_too(bench, monkeypatch):
     monkeypatch.setattr(record, "stopwatch", lambda cases, *a: {"a": [4.0]})
-    assert bench.compare("s", {"a": None}, 1, "s", floors={"a": 1.0})["a"]["share"] == 0.25
+    assert bench.compare("s", {"a": None}, 1, "s", floors={"a": lambda machine: 1.0})["a"]["share"] == 0.25
 
 
 def test_a_failing_section_is_noted_and_the_rest_goes_on(bench):
