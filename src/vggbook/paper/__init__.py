@@ -1,6 +1,6 @@
 """The paper's facts as data, and claims that check themselves.
 
-``claims.yaml`` holds 174 statements of the paper with kind, section and value; ``tables.yaml`` its Tables 1 to 12;
+``claims.yaml`` holds 174 checkable statements on the paper with kind, section and value; ``tables.yaml`` its Tables 1 to 12;
 ``cnn_fms.yaml`` AlexNet and VGG-F, M, S. A chapter computes a value and hands it to :meth:`Claim.check`, which raises where it does
 not hold and otherwise publishes a line that the page shows and the ledger collects.
 """
@@ -324,7 +324,7 @@ def load_claims(path: str | os.PathLike) -> Claims:
 
 @cache
 def claims() -> Claims:
-    """The 174 checkable statements of the paper, in its order."""
+    """The 174 checkable statements on the paper, in its order."""
     return load_claims(_HERE / "claims.yaml")
 
 
