@@ -303,7 +303,7 @@ def stopwatch(
 
 
 def measure(device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: int | None = None) -> Device:
-    """The two ceilings of this machine: the best matrix product and the best copy of ``rounds``, of random numbers.
+    """The two ceilings of this machine: the best matrix product and the best copy or sum of ``rounds``, of random numbers.
 
     ``size``: side of the matrices (2048 on a CPU, 8192 on a GPU). The copy is four times as large and at least 64 MiB.
     """
@@ -313,17 +313,17 @@ def measure(device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: 
     size = size or (8192 if cuda else 2048)
     a, b = torch.randn(2, size, size, device=device).to(kind)
     source = torch.randn(max(4 * size * size, 2**24), device=device)
-    target = torch.empty_like(source)
-    cases = {"product": lambda: a @ b, "copy": lambda: target.copy_(source)}
+    target = torch.zeros_like(source)
+    cases = {"product": lambda: a @ b, "copy": lambda: target.copy_(source), "sum": lambda: target.add_(source)}
     best = {name: min(seconds) for name, seconds in stopwatch(cases, rounds, 2, device).items()}
     name = torch.cuda.get_device_name(device) if cuda else f"this CPU, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
     return Device(
         name,
         flops=2 * size**3 / best["product"],
-        bandwidth=2 * source.nbytes / best["copy"],
+        bandwidth=source.nbytes * max(2 / best["copy"], 3 / best["sum"]),  # a CPU's copy may also read what it overwrites
         value_bytes=kind.itemsize,
         multiple=8 if kind.itemsize == 2 else 1,
-        basis=f"measured: {dtype} product of {size} x {size} matrices, copy of {source.nbytes / 1e6:.0f} MB",
+        basis=f"measured: {dtype} product of {size} x {size} matrices, copy and sum of {source.nbytes / 1e6:.0f} MB",
     )
 
 
