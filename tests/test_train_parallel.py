@@ -17,7 +17,9 @@ OPTIONS = [*SHELL, "--in-memory", "--gain", "0.015625", "--val-images", "9", "--
 
 def torchrun(script, *runs):
     """Two processes that call the command line once for each list of options."""
-    script.write_text(f"from vggbook.train import main\nfor options in {[list(map(str, run)) for run in runs]}:\n    main(options)\n")
+    calls = "".join(f"main({[str(option) for option in run]})\n" for run in runs)
+    start, end = "import torch.distributed as dist\ndist.init_process_group('gloo')\n", "dist.destroy_process_group()\n"
+    script.write_text(f"from vggbook.train import main\n{start}{calls}{end}")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)

@@ -762,7 +762,7 @@ def main(argv: list[str] | None = None) -> Run:
             load_checkpoint(args.init_from)
     except (ValueError, RuntimeError) as error:
         parser.error(str(error))
-    if world > 1:
+    if begin := world > 1 and not dist.is_initialized():
         from datetime import timedelta
 
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
@@ -776,7 +776,7 @@ def main(argv: list[str] | None = None) -> Run:
     except (OSError, ValueError, CheckpointError, Diverged) as error:
         sys.exit(f"vggbook.train: {type(error).__name__}: {error}")
     finally:
-        if world > 1:
+        if begin:
             dist.destroy_process_group()
 
 
