@@ -1,7 +1,8 @@
 """How fast a network can be: FLOPs and bytes of every kernel against two ceilings, and a stopwatch to see how near a run comes.
 
 A kernel takes at least max(FLOPs / peak, bytes / bandwidth) seconds (Williams et al., 2009); kernels run one after another, so the
-floor of a step is the sum. Everything follows from the configuration; only :func:`measure` and :func:`stopwatch` run anything.
+floor of a step is the sum. It is a model's floor: algorithms with fewer products, or maps that stay in a cache, can go below it.
+Everything follows from the configuration; only :func:`measure` and :func:`stopwatch` run anything.
 Assumed: activations of ``Device.value_bytes``, each operand read once from memory and each result written once, weight gradients of
 the convolutions in float32, input channels padded to a multiple of ``Device.multiple``. Paper: Sect. 3.3.
 """
@@ -146,7 +147,7 @@ class Roofline:
 
     @property
     def images_per_second(self) -> float:
-        """What no run on this device with this fusion can exceed."""
+        """The rate at the floor."""
         return self.batch / self.seconds
 
     @property
