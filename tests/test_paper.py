@@ -313,9 +313,13 @@ def test_a_damaged_claims_file_says_where(tmp_path, old, new, message):
         load_claims(path)
 
 
+# Before the start of a field: inside a text that is quoted already, over several lines, such a line would be one more character.
+FIELDS = [i for i, line in enumerate(FILE.read_text().splitlines()) if i and re.match(r"(- |  )\w+:", line)]
+
+
 @settings(max_examples=30, deadline=None)
-@given(st.integers(1, len(FILE.read_text().splitlines()) - 1))
-def test_a_stray_quote_anywhere_is_noticed(tmp_path_factory, line):
+@given(st.sampled_from(FIELDS))
+def test_a_stray_quote_before_any_field_is_noticed(tmp_path_factory, line):
     lines = FILE.read_text().splitlines()
     path = tmp_path_factory.mktemp("damaged") / "mine.yaml"
     path.write_text("\n".join([*lines[:line], '"', *lines[line:]]))
