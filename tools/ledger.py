@@ -63,7 +63,7 @@ def status(keys: set[str], entries: list[dict]) -> tuple[str, list[str]]:
 
 def entries(notebooks: dict) -> list[dict]:
     """One row a claim, in the paper's order, JSON-ready."""
-    known, rows = records(notebooks), []
+    known, rows = records(dict(sorted(notebooks.items()))), []  # chapters in their order, however they were found
     if unknown := known.keys() - {c.id for c in claims()}:
         raise ValueError(f"notebooks check claims that the paper's list does not have: {', '.join(sorted(unknown))}")
     for c in claims():
