@@ -143,7 +143,7 @@ def listing(environment: Path) -> list[str]:
 def runs(request, colab, checkout, tmp_path_factory) -> dict[str, dict]:
     """The notebooks whose tests are selected, two at a time; "untouched": whether Colab's packages stayed as they were."""
     folder, before = tmp_path_factory.mktemp("colab"), listing(colab)
-    selected = {item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")}
+    selected = [item.callspec.params.get("name") for item in request.session.items if hasattr(item, "callspec")]
     with ThreadPoolExecutor(2) as pool:
         futures = {n: pool.submit(alone, checkout / "notebooks" / f"{n}.ipynb", folder / n, colab, checkout) for n in NOTEBOOKS if n in selected}
         done = {name: future.result() for name, future in futures.items()}
