@@ -2,7 +2,7 @@
 
     python -m experiments.section4 plan                     # the runs of a grid, what is done, what is missing
     python -m experiments.section4 run                      # do what is missing; stop it at any moment and call it again
-    python -m experiments.section4 run --seeds 0 2 4        # beside another process with --seeds 1 3: one thread each, one seed a core
+    OMP_NUM_THREADS=1 python -m experiments.section4 run &  # the same line once for each core: they share the runs out among them
     python -m experiments.section4 run --seeds 0 1 --only D/256 --grid gpu
 
 Every size of the paper is multiplied by the same factor, crop / 224. One JSON a run lies in results/section4-<grid>/, written when the
@@ -17,16 +17,18 @@ import json
 import os
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout  # PyTorch depends on it
 
 from benchmarks.record import provenance
-from vggbook import CONFIGS
 from vggbook.data import ShapesDataset, in_memory
-from vggbook.evaluate import predict, test_scales
-from vggbook.train import Recipe, fit
+from vggbook.evaluate import fuse, predict, test_scales
+from vggbook.train import Diverged, Recipe, fit
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -36,31 +38,58 @@ class Grid:
     """What all runs of a grid share. Sizes in pixels are the paper's times ``crop`` / 224."""
 
     name: str = "small"
-    crop: int = 64
+    crop: int = 48
     width: float = 0.125
-    train: int = 8192
-    val: int = 2048
-    test: int = 4096
-    difficulty: float = 0.25
+    train: int = 3072
+    val: int = 1024
+    test: int = 2048
+    difficulty: float = 0.26
     hint: float = 0.5
-    batch_size: int = 64
-    lr: float = 0.02
+    batch_size: int = 32
+    lr: float = 0.01
     gain: float = (
         1 / 64
     )  # a deviation: He initialisation expects inputs of unit scale, mean-subtracted pixels spread over +-128
-    patience: int = 3
-    max_epochs: int = 60
+    patience: int = 2
+    lr_drops: int = 2
+    max_epochs: int = 32
+    fine_epochs: int = 12  # of a net that goes on from another scale
+    crop_test: int = 1024  # test images of the 50-crop rows: these cost as much as all other tests together
+    start_epochs: int = 3  # length of the runs that ask only whether a net leaves ln(classes)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
     def pixels(self, paper: int) -> int:
-        """A size of the paper on this grid: 256 -> 73, 384 -> 110, 512 -> 146 for a crop of 64."""
+        """A size of the paper on this grid: 256 -> 55, 384 -> 82, 512 -> 110 for a crop of 48."""
         return round(paper * self.crop / 224)
 
 
 GRIDS = {
     "small": Grid(),
-    "gpu": Grid("gpu", crop=112, width=1.0, train=65536, test=8192, batch_size=256, max_epochs=30, seeds=(0, 1, 2)),
+    "gpu": Grid(
+        "gpu",
+        crop=112,
+        width=1.0,
+        train=65536,
+        val=4096,
+        test=8192,
+        difficulty=0.25,
+        batch_size=256,
+        lr_drops=3,
+        max_epochs=30,
+        crop_test=4096,
+        seeds=(0, 1, 2),
+    ),
 }
+
+
+@dataclass(frozen=True)
+class Job:
+    """One result to be made: the results of the same seed that it needs, and what makes it."""
+
+    name: str
+    seed: int
+    needs: tuple[str, ...]
+    do: Callable[[], dict]
 
 
 @dataclass(frozen=True)
@@ -88,14 +117,24 @@ PLANS = (
     *(Plan(config, _JITTER, f"{config}/384") for config in "CDE"),
 )
 FUSIONS = (("D/256-512", "E/256-512"),)
+# how D starts: (scheme, batch norm); "A" is the paper's cure, four convolutions and the FC layers of the trained A
+STARTS = (*((scheme, norm) for norm in (False, True) for scheme in ("paper", "std0.01", "glorot", "he")), ("A", False))
+
+
+def start_name(scheme: str, norm: bool) -> str:
+    """Name of a short run: start/he, start/he-bn, ..."""
+    return f"start/{scheme}" + ("-bn" if norm else "")
 
 
 def methods(plan: Plan) -> list[tuple[str, tuple[int, ...], bool]]:
-    """(method, scales in the paper's pixels, flip) of every evaluation of a run: Tables 3, 4, 5 and the centre crop of Sect. 4.1."""
+    """(method, scales in the paper's pixels, flip) of every evaluation of a run: Tables 3, 4, 5 and the centre crop of Sect. 4.1.
+
+    The rows of Table 5 are taken on the first ``crop_test`` test images; "dense_of_crops" is the dense row on the same images.
+    """
     single, several = test_scales(plan.S, single=True), test_scales(plan.S)
     ways = [("centre_crop", single, False), ("dense", single, True), ("dense", several, True)]
-    if isinstance(plan.S, tuple):
-        ways += [("multi_crop", several, True), ("both", several, True)]
+    if isinstance(plan.S, tuple) and plan.config in "DE":  # Table 5
+        ways += [("dense_of_crops", several, True), ("multi_crop", several, True), ("both", several, True)]
     return ways
 
 
@@ -140,8 +179,12 @@ class Section4:
         g = self.grid
         S = tuple(map(g.pixels, plan.S)) if isinstance(plan.S, tuple) else g.pixels(plan.S)
         base = Recipe(plan.config, crop=g.crop, scales=S, batch_size=g.batch_size, lr=g.lr, width=g.width, gain=g.gain, seed=seed,
-                      patience=g.patience, max_epochs=g.max_epochs)  # fmt: skip
-        return base if plan.S == 256 else replace(base, lr=g.lr / 10, lr_drops=2)
+                      patience=g.patience, lr_drops=g.lr_drops, max_epochs=g.max_epochs)  # fmt: skip
+        return (
+            base
+            if plan.S == 256
+            else replace(base, lr=g.lr / 10, lr_drops=g.lr_drops - 1, max_epochs=min(g.fine_epochs, g.max_epochs))
+        )
 
     def run(self, plan: Plan, seed: int) -> dict:
         """Train and evaluate one net; returns what its JSON holds. Does nothing where the JSON exists."""
@@ -160,18 +203,23 @@ class Section4:
         result = fit(self.recipe(plan, seed), train, self.data("val", seed, S), out=folder, init_from=start,
                      device=self.device, log=None)  # fmt: skip
         trained = time.monotonic() - began
-        errors, test = {}, self.data("test", seed)
+        errors, test, found = {}, self.data("test", seed), {}
+        labels = test.labels.cpu()
         prepare = lambda x: (x.float() - result.mean.to(x.device)[:, None, None]) * self.grid.gain
         for method, scales, flip in methods(plan):
-            Q = tuple(map(self.grid.pixels, scales))
-            way, grid = ("multi_crop", 1) if method == "centre_crop" else (method, 5)
-            posteriors = torch.cat(
-                [
-                    predict(result.model, test.images[i : i + 256], way, Q, flip, grid=grid, preprocess=prepare)
-                    for i in range(0, len(test), 256)
-                ]
-            )  # (test, classes)
-            errors[key(method, scales)] = error_rates(posteriors, test.labels.cpu())
+            few = self.grid.crop_test if method in ("dense_of_crops", "multi_crop", "both") else len(test)
+            if method == "dense_of_crops":
+                posteriors = found["dense", scales][:few]
+            elif method == "both":  # the mean of the two soft-max outputs (Sect. 4.3)
+                posteriors = (found["dense_of_crops", scales] + found["multi_crop", scales]) / 2
+            else:
+                way, grid = ("multi_crop", 1) if method == "centre_crop" else (method, 5)
+                images, Q = test.images[:few].split(256), tuple(map(self.grid.pixels, scales))
+                posteriors = torch.cat(
+                    [predict(result.model, x, way, Q, flip, grid=grid, preprocess=prepare) for x in images]
+                )
+            found[method, scales] = posteriors  # (images, classes)
+            errors[key(method, scales)] = error_rates(posteriors, labels[: len(posteriors)])
             torch.save(posteriors, folder / f"{key(method, scales)}.pt")
         record = {
             "run": {**asdict(plan), "name": plan.name, "seed": seed},
@@ -181,6 +229,28 @@ class Section4:
             "seconds": {"train": round(trained, 1), "all": round(time.monotonic() - began, 1)},
         }
         return self.write(target, record, seed)
+
+    def start(self, scheme: str, norm: bool, seed: int) -> dict:
+        """The first ``start_epochs`` of D at S=256, at the full rate: does it leave ln(classes)? (Sect. 3.1)"""
+        name = start_name(scheme, norm)
+        target, folder = self.path(name, seed), self.folder(name, seed)
+        if target.exists():
+            return json.loads(target.read_text())
+        began, cure = time.monotonic(), self.folder("A/256", seed) / "last.pt" if scheme == "A" else None
+        if cure and not cure.exists():
+            raise FileNotFoundError(f"{name}, seed {seed}, starts from A/256: run that first")
+        base = self.recipe(Plan("D", 256, "random"), seed)
+        recipe = replace(
+            base, init="he" if scheme == "A" else scheme, batch_norm=norm, max_epochs=self.grid.start_epochs
+        )
+        record = {"run": {"name": name, "seed": seed, "config": "D", "scheme": scheme, "batch_norm": norm}}
+        try:
+            train, val = (self.data(split, seed, 256) for split in ("train", "val"))
+            history = fit(recipe, train, val, out=folder, init_from=cure, device=self.device, log=None).history
+            record |= {"curve": history.rows, "losses": [round(x, 4) for x in history.losses], "diverged": ""}
+        except Diverged as error:
+            record |= {"curve": [], "losses": [], "diverged": f"loss not finite at step {error.step}"}
+        return self.write(target, record | {"seconds": {"all": round(time.monotonic() - began, 1)}}, seed)
 
     def fuse(self, names: tuple[str, ...], seed: int) -> dict:
         """Average the stored posteriors of several nets (Sect. 4.4)."""
@@ -193,8 +263,9 @@ class Section4:
         if not shared:
             raise FileNotFoundError(f"{name}, seed {seed}: no stored posteriors; run {' and '.join(names)} first")
         labels = self.data("test", seed).labels.cpu()
-        mean = lambda stem: sum(torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files) / len(files)
-        errors = {stem: error_rates(mean(stem), labels) for stem in shared}
+        mean = lambda stem: fuse([torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files])
+        fused = {stem: mean(stem) for stem in shared}
+        errors = {stem: error_rates(posteriors, labels[: len(posteriors)]) for stem, posteriors in fused.items()}
         return self.write(target, {"run": {"name": name, "nets": list(names), "seed": seed}, "errors": errors}, seed)
 
     def write(self, target: Path, record: dict, seed: int) -> dict:
@@ -210,25 +281,63 @@ class Section4:
         os.replace(temporary, target)
         return json.loads(target.read_text())
 
-    def everything(self, seeds, only: list[str] | None = None) -> None:
-        """All runs that are missing, a seed at a time, so that an interrupted grid holds whole seeds."""
-        for seed in seeds:
-            for plan in PLANS:
-                if (not only or plan.name in only) and not self.path(plan.name, seed).exists():
-                    record = self.run(plan, seed)
-                    single = key("dense", test_scales(plan.S, single=True))
-                    self.say(f"seed {seed}  {plan.name:14} {len(record['curve']):3d} epochs  dense top-1 error "
-                             f"{record['errors'][single]['top1']:5.1f} %  {record['seconds']['all']:.0f} s")  # fmt: skip
-            for names in FUSIONS:
-                if not only and not self.path("+".join(names), seed).exists():
-                    self.fuse(names, seed)
+    def jobs(self, seed: int, only: list[str] | None = None) -> list[Job]:
+        """Everything that one seed asks for, in an order in which it can be done."""
+        trainings = [
+            Job(p.name, seed, () if p.start == "random" else (p.start,), partial(self.run, p, seed)) for p in PLANS
+        ]
+        if only:
+            return [job for job in trainings if job.name in only]
+        starts = [
+            Job(
+                start_name(scheme, norm),
+                seed,
+                ("A/256",) if scheme == "A" else (),
+                partial(self.start, scheme, norm, seed),
+            )
+            for scheme, norm in STARTS
+        ]
+        return (
+            trainings + starts + [Job("+".join(nets), seed, nets, partial(self.fuse, nets, seed)) for nets in FUSIONS]
+        )
+
+    def everything(self, seeds, only: list[str] | None = None, wait: float = 5.0) -> None:
+        """Do what is missing. Call it in as many processes as there are cores: each takes what none of the others is at."""
+        jobs = [job for seed in seeds for job in self.jobs(seed, only)]
+        known = {(job.name, job.seed) for job in jobs}
+        while missing := [job for job in jobs if not self.path(job.name, job.seed).exists()]:
+            for job in missing:
+                waits = [n for n in job.needs if (n, job.seed) in known and not self.path(n, job.seed).exists()]
+                if not waits and self.take(job):
+                    break
+            else:
+                time.sleep(wait)  # the rest is being done, or waits for what is being done, elsewhere
+
+    def take(self, job: Job) -> bool:
+        """Do a job unless it is done or another process is at it."""
+        self.folder(job.name, job.seed).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(f"{self.folder(job.name, job.seed)}.taken", timeout=0):
+                if self.path(job.name, job.seed).exists():
+                    return False
+                record = job.do()
+        except Timeout:
+            return False
+        errors, curve = record.get("errors", {}), record.get("curve", [])
+        shown = next((f"{m} {e['top1']:.1f} %" for m, e in errors.items() if m.startswith("dense@")), "")
+        shown = shown or (f"loss {curve[-1]['train_loss']:.3f}" if curve else record.get("diverged", ""))
+        self.say(
+            f"seed {job.seed}  {job.name:22} {len(curve):3d} epochs  {shown:20} {record.get('seconds', {}).get('all', 0):5.0f} s"
+        )
+        return True
 
 
 def error_rates(posteriors: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Top-1 and top-5 error in per cent of posteriors (N, classes) against labels (N,)."""
+    """Number of images, top-1 and top-5 error in per cent of posteriors (N, classes) against labels (N,)."""
     best = posteriors.topk(min(5, posteriors.shape[1])).indices
     right = best == labels[:, None]
     return {
+        "n": len(labels),
         "top1": 100 * (1 - float(right[:, 0].double().mean())),
         "top5": 100 * (1 - float(right.any(1).double().mean())),
     }
@@ -246,11 +355,10 @@ def main(argv: list[str] | None = None) -> None:
     section, seeds = Section4(grid, given.device), given.seeds or grid.seeds
     if given.do == "run":
         section.everything(seeds, given.only)
-    for plan in PLANS:
-        done = [seed for seed in seeds if section.path(plan.name, seed).exists()]
-        print(
-            f"{plan.name:14} from {plan.start:8} {CONFIGS[plan.config].weight_layers:3d} weight layers  seeds done: {done or 'none'}"
-        )
+    names = [job.name for job in section.jobs(seeds[0], given.only)]
+    for name in names:
+        done = [seed for seed in seeds if section.path(name, seed).exists()]
+        print(f"{name:22} seeds done: {' '.join(map(str, done)) or 'none'}")
 
 
 if __name__ == "__main__":
