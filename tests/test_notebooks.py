@@ -84,6 +84,16 @@ def test_cells_are_short(path):
 
 
 @each
+def test_prose_and_code_keep_their_measure(path):
+    """6 to 12 words of prose a visible line of code; the gallery of bugs is code by nature."""
+    nb = read(path)
+    words = sum(len(re.findall(r"\w[\w'’.-]*", re.sub(r"```.*?```|\$\$.*?\$\$", "", c.source, flags=re.S))) for c in markdown(nb))
+    visible = [c.source for c in code(nb) if not {"setup", "plumbing"} & set(tags(c))]
+    lines = sum(bool(line.strip()) and not line.strip().startswith("#") for source in visible for line in source.splitlines())
+    assert path.stem.startswith("12") or 6 <= words / lines <= 12, f"{words} words on {lines} visible lines of code"
+
+
+@each
 def test_plain_markdown_and_known_boxes_only(path):
     for c in markdown(read(path)):
         prose = re.sub(r"`[^`\n]*`|```.*?```", "", c.source, flags=re.S)
