@@ -1,11 +1,13 @@
 """The pages in a browser: at a desk, on a phone, in the dark. No request leaves the machine, nothing is written to the console,
-nothing is wider than the window, formulas are set; the ledger's filter works and is not needed.
+nothing is wider than the window, formulas are set; the ledger's filter works and is not needed; terms explain themselves; the
+shortened style sheet draws what the whole ones draw.
 """
 
 import functools
 import gzip
 import http.server
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -13,7 +15,8 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from tools import check, stage
+import vggbook
+from tools import check, stage, weight
 
 VIEWS = {
     "desk": {"viewport": {"width": 1280, "height": 800}},
@@ -76,7 +79,8 @@ def visit(context, base, page):
     p.on("request", lambda r: r.url.startswith((base, "data:", "blob:")) or wrong.append(f"request to another host: {r.url}"))
     p.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
     p.goto(f"{base}/{page}", wait_until="load")
-    p.evaluate("async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }")
+    p.evaluate("""async () => { await window.setFormulas?.(); await document.fonts.ready;
+        for (const s of document.querySelectorAll('.bd-article > section > section')) s.style.contentVisibility = 'visible'; }""")
     return p, wrong
 
 
@@ -137,19 +141,177 @@ def test_figures_keep_their_colours_in_the_dark(browser, base, html):
     context.close()
 
 
+CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
+OPEN = "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
+
+
+@pytest.mark.parametrize("page", CHAPTERS[:2])
+def test_terms_explain_themselves_under_pointer_and_focus(browser, base, html, page):
+    p, wrong = visit(browser.new_context(), base, page)
+    tip, terms = p.get_by_role("tooltip"), p.locator("main a.term")
+    assert terms.count() >= 5 and not tip.is_visible()
+    glossary = check.parsed(html / "book" / "glossary.html")
+    for i in (0, 1):
+        term = terms.nth(i)
+        entry = glossary.find(id=term.get_attribute("href").split("#")[1])
+        definition = " ".join(entry.p.get_text().split())
+        for reach in (term.hover, term.focus):
+            reach()
+            tip.wait_for(state="visible")
+            assert " ".join(tip.inner_text().split()).endswith(definition)
+            assert term.get_attribute("aria-describedby") == tip.get_attribute("id")
+            p.keyboard.press("Escape")
+            assert not tip.is_visible() and term.get_attribute("aria-describedby") is None
+            p.mouse.move(0, 0)
+            term.blur()
+    terms.first.hover()
+    tip.hover()  # on the way to the definition it stays
+    p.wait_for_timeout(400)
+    assert tip.is_visible() and wrong == []
+    p.context.close()
+
+
+def test_a_tap_explains_a_term_and_a_second_one_follows_it(browser, base):
+    p, _ = visit(browser.new_context(**VIEWS["phone"]), base, CHAPTERS[0])
+    term, tip = p.locator("main a.term").first, p.get_by_role("tooltip")
+    term.tap()
+    tip.wait_for(state="visible")
+    box = tip.bounding_box()
+    assert box["x"] >= 0 and box["x"] + box["width"] <= 390 and CHAPTERS[0] in p.url
+    term.tap()
+    p.wait_for_url("**/glossary.html#*")
+    p.context.close()
+
+
+def test_code_that_scrolls_is_reached_by_keyboard(browser, base):
+    """On a phone, also in what was folded when the page was opened."""
+    p, _ = visit(browser.new_context(**VIEWS["phone"]), base, CHAPTERS[0])
+    p.evaluate(OPEN)
+    scrolling = "[...document.querySelectorAll('main pre')].filter(e => e.scrollWidth > e.clientWidth)"
+    p.wait_for_function(f"() => {scrolling}.every(e => e.tabIndex === 0)")
+    assert p.evaluate(f"() => {scrolling}.length") > 5
+    p.context.close()
+
+
+def test_copy_buttons_copy(browser, base):
+    context = browser.new_context()
+    context.grant_permissions(["clipboard-read", "clipboard-write"])
+    p, _ = visit(context, base, CHAPTERS[0])
+    cell = p.locator("main div.cell_input:visible div.highlight").first
+    cell.locator("button.copybtn").press("Enter")
+    assert p.evaluate("() => navigator.clipboard.readText()").strip() == cell.locator("pre").inner_text().strip()
+    context.close()
+
+
+def test_formulas_wait_for_a_reader(browser, base, html):
+    """MathJax, half of a chapter's weight, is not fetched before a formula is near or the reader moves."""
+    far = next(p for p in CHAPTERS if check.parsed(html / p).select("main .math"))
+    context, seen = browser.new_context(viewport={"width": 1280, "height": 200}), []
+    p = context.new_page()
+    p.on("request", lambda r: seen.append(r.url))
+    p.goto(f"{base}/{far}", wait_until="networkidle")
+    before = any("mathjax" in url for url in seen)
+    p.mouse.move(50, 50)
+    p.wait_for_selector("mjx-container", state="attached")
+    assert not before and any("mathjax" in url for url in seen)
+    context.close()
+
+
+DRAWN = """() => [...document.querySelectorAll('body, body *')].filter(e => !e.closest('mjx-container, svg')).map(e => {
+  const s = getComputedStyle(e), b = e.getBoundingClientRect();
+  return [e.tagName + '.' + e.className, s.color, s.backgroundColor, s.fontSize, s.fontWeight, s.display, s.margin, s.padding, s.border,
+          s.position, s.textDecorationLine, s.visibility, s.opacity, Math.round(b.width), Math.round(b.height)].join(' | '); })"""
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
+    """What tools/weight.py leaves out is not missed: the same page with the whole sheets looks the same, element by element."""
+    context, static, wrong = browser.new_context(**VIEWS[view]), html / "_static", []
+    whole = [next(static.glob(s)).relative_to(static).as_posix() for s in weight.SHEETS]
+    for page in ("book/ledger.html", "book/explorer.html", CHAPTERS[0]):
+        p, _ = visit(context, base, page)
+        p.evaluate(OPEN)
+        p.add_style_tag(content="* { transition: none !important; animation: none !important; }")
+        short = p.evaluate(DRAWN)
+        p.evaluate("""async (sheets) => {
+            const one = document.querySelector('link[href*="styles/book.css"]'), loaded = [];
+            for (const s of sheets) {
+                const link = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: '../_static/' + s});
+                loaded.push(new Promise((done, failed) => { link.onload = done; link.onerror = failed; }));
+                one.before(link);
+            }
+            await Promise.all(loaded);
+            one.remove();
+            document.body.getBoundingClientRect();
+            await document.fonts.ready;
+        }""", whole)  # fmt: skip
+        full = p.evaluate(DRAWN)
+        assert len(short) == len(full) > 100
+        wrong += [f"{page} ({view}): {a}  but with all rules  {b}" for a, b in zip(short, full) if a != b][:3]
+        p.close()
+    context.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("css", "kept"),
+    [
+        (".a{color:red}.b{color:blue}", ".a{color:red}"),
+        (".a,.b,.a .b{x:y}", ".a{x:y}"),
+        (".a:not(.b),.a:is(.b,.c){x:y}", ".a:not(.b),.a:is(.b,.c){x:y}"),
+        ("@media print{.b{x:y}}@media print{.a{x:y}.b{x:y}}", "@media print{.a{x:y}}"),
+        ('.a::before{content:"} .b{"}/* .c{} */p>a{x:y}', '.a::before{content:"} .b{"}\np>a{x:y}'),
+        ("@font-face{src:url(b.woff)}@keyframes b{from{x:y}}", "@font-face{src:url(b.woff)}\n@keyframes b{from{x:y}}"),
+    ],
+)
+def test_only_rules_for_unknown_classes_go(css, kept):
+    assert weight.purge(css, {"a"}) == kept
+
+
+def test_every_page_is_described_dated_and_versioned(html):
+    descriptions = []
+    for page in PAGES[:-1]:
+        soup = check.parsed(html / page)
+        found = [m["content"] for m in soup.select("meta[name=description]")]
+        assert len(found) == 1 and len(found[0]) > 40, page
+        descriptions += found
+        note = soup.select_one("main .run-note").get_text()
+        assert re.search(r"\b20\d\d-\d\d-\d\d\b", note) or "commit" not in note, page
+        assert "computed on" in note or f"version {vggbook.__version__}" in note, page
+    assert len(set(descriptions)) == len(descriptions)
+
+
+def test_paper_has_no_folds(browser, base):
+    p, _ = visit(browser.new_context(), base, CHAPTERS[0])
+    folded = p.locator("main details:not([open])").count()
+    p.evaluate("() => window.dispatchEvent(new Event('beforeprint'))")
+    assert folded > 3 and p.locator("main details:not([open])").count() == 0
+    p.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
+    assert p.locator("main details:not([open])").count() == folded
+    p.context.close()
+
+
 def test_accessibility_rules(browser, base):
-    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js."""
+    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js: WCAG 2.2 A and AA and good practice,
+    with what is folded folded and open."""
     found = [Path(os.environ["AXE"])] if "AXE" in os.environ else sorted(ROOT.glob("node_modules/axe-core/axe.min.js"))
     if not found:
         pytest.skip("axe-core is not installed here (npm install axe-core)")
     script, wrong = found[0].read_text(), []
+    run = """() => axe.run(document, {resultTypes: ['violations'], runOnly: {type: 'tag',
+        values: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}})"""
     for view, options in VIEWS.items():
         context = browser.new_context(**options)
         for page in PAGES:
             p, _ = visit(context, base, page)
             p.evaluate(script)
-            for v in p.evaluate("() => axe.run(document, {resultTypes: ['violations']})")["violations"]:
-                wrong.append(f"{page} ({view}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}")
+            for state in ("folded", "open"):
+                if state == "open" and not p.locator("main details:not([open])").count():
+                    continue
+                p.evaluate(OPEN if state == "open" else "() => {}")
+                p.wait_for_timeout(1500)  # what scrolls is measured when there is time
+                for v in p.evaluate(run)["violations"]:
+                    wrong.append(f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}")
             p.close()
         context.close()
     assert wrong == []

@@ -1,17 +1,25 @@
 """Sphinx extension: what the theme gets wrong, put right for this book.
 
 Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands); no script of thebe, which loads from
-another host and is emitted twice, nor of toggle buttons, which nothing here uses; accessible names and roles; only those files of MathJax that a browser may ask for.
+another host and is emitted twice, nor of toggle buttons and tabs, which nothing here uses; accessible names and roles; only those
+files of MathJax that a browser may ask for; scripts that do not hold up the page; pictures whose room is kept; descriptions.
 """
 
 from __future__ import annotations
 
+import html
 import importlib.util
 import re
 import shutil
+import textwrap
+from functools import lru_cache
 from pathlib import Path
 
+from docutils import nodes
+from PIL import Image
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
+
+from tools import weight
 
 SUBSTITUTIONS = [
     # Visible text must be part of the accessible name (WCAG 2.5.3).
@@ -29,6 +37,14 @@ SUBSTITUTIONS = [
     # docutils' citations: a list without items, a role that is no longer used.
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
+    # The corner of a table heads nothing.
+    (r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>", r"<td\1></td>"),
+    # Said once is enough; settings of thebe and of toggle buttons, which are not here.
+    (r'<meta name="viewport" content="width=device-width, initial-scale=1" ?/>\s*', ""),
+    (r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>\s*', ""),
+    (r"<script>let toggle\w+ = [^<]*</script>\s*", ""),
+    # No script holds up the page.
+    (r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*\bsrc=)", "<script defer "),
 ]  # fmt: skip
 SUBSTITUTIONS = [(re.compile(pattern, re.S), new) for pattern, new in SUBSTITUTIONS]
 # search, close, download, arrows, expand and compress, lists, moon and sun, edit, launch and what the theme's boxes use
@@ -37,13 +53,35 @@ ICONS = [0xF002, 0xF00D, 0xF019, 0xF03A, 0xF042, 0xF054, 0xF058, 0xF05A, 0xF062,
 MATHJAX = ("tex-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*", "ui/*.js", "a11y/assistive-mml.js")
 
 
+SEARCH = re.compile(r'<script [^>]*src="[^"]*(?:searchtools|language_data|searchindex)\.js"[^>]*></script>\s*')
+OPTIONS = re.compile(r'<script [^>]*src="[^"]*documentation_options\.js[^"]*"[^>]*></script>')
+PICTURE = re.compile(r'<img (?![^>]*\b(?:width|height|style)=)([^>]*\bsrc="[^"]*_images/([^"/]+)")')
+
+
 def without_unused(app, pagename, templatename, context, doctree):
+    body = context.get("body", "")
+    unused = ["thebe", "togglebutton", *(["design"] if 'class="sd-' not in body else []),
+              *(["clipboard", "copybutton"] if "<pre" not in body else []), *(["mystnb"] if 'class="cell' not in body else [])]  # fmt: skip
+
     def wanted(f):
         text = f"{getattr(f, 'filename', f)}{getattr(f, 'attributes', {}).get('body', '')}".lower()
-        return "thebe" not in text and "togglebutton" not in text
+        return not any(name in text for name in unused)
 
     context["script_files"] = [f for f in context.get("script_files") or [] if wanted(f)]
     context["css_files"] = [f for f in context.get("css_files") or [] if wanted(f)]
+
+
+def describe(app, pagename, templatename, context, doctree):
+    """What a search engine shows of a page that does not say it itself: its title and first line."""
+    tags = context.get("metatags") or ""
+    if doctree is not None and 'name="description"' in tags and app.config.myst_html_meta["description lang=en"] not in tags:
+        return
+    title, line = html.unescape(re.sub(r"<[^>]+>", "", context.get("title") or pagename.title())), "the pages that hold a word."
+    if doctree is not None:
+        first = next((p.astext() for p in doctree.findall(nodes.paragraph)), "")
+        line = f"{'a chapter of' if pagename.startswith('notebooks/') else 'from'} the executable reading of the VGG paper. {first}"
+    tags = re.sub(r'<meta (?=[^>]*name="description")[^>]*>\s*', "", tags)
+    context["metatags"] = f'{tags}<meta name="description" content="{html.escape(textwrap.shorten(f"{title}: {line}", 220, placeholder=" ..."))}" />\n'
 
 
 def serve_mathjax(app):
@@ -73,15 +111,44 @@ def cut_icons(app):
     subset.save_font(font, str(target), options)
 
 
+@lru_cache(maxsize=1024)
+def size(path: Path) -> tuple[int, int] | None:
+    """Width and height of a picture in CSS pixels, so that the page keeps its room while it is fetched."""
+    if not path.exists():
+        return None
+    if path.suffix != ".svg":
+        with Image.open(path) as picture:
+            return picture.size
+    head = re.search(r"<svg\b[^>]*>", path.read_text(encoding="utf-8"))
+    found = [re.search(rf'\b{side}="([\d.]+)(pt|px)?"', head[0]) for side in ("width", "height")] if head else [None]
+    return tuple(round(float(m[1]) * (4 / 3 if m[2] == "pt" else 1)) for m in found) if all(found) else None
+
+
 def finish(app, exception):
     if exception or app.builder.format != "html":
         return
     serve_mathjax(app)
     cut_icons(app)
-    for path in Path(app.outdir).rglob("*.html"):
+    out = Path(app.outdir)
+    options = f"<script>{(out / '_static' / 'documentation_options.js').read_text(encoding='utf-8')}</script>"
+
+    sheet = weight.bundle(out) if app.builder.name == "html" else None
+    plain = weight.plain_names((out / "_static" / "pygments.css").read_text(encoding="utf-8"))
+    weight.leave_measuring(out)
+
+    def sized(m):
+        found = size(out / "_images" / m[2])
+        return f'<img width="{found[0]}" height="{found[1]}" {m[1]}' if found else m[0]
+
+    for path in out.rglob("*.html"):
         old = new = path.read_text(encoding="utf-8")
         for pattern, replacement in SUBSTITUTIONS:
             new = pattern.sub(replacement, new)
+        new = PICTURE.sub(sized, OPTIONS.sub(lambda m: options, new))
+        if path.name != "search.html":  # results are shown there alone; the index of all words is not needed elsewhere
+            new = SEARCH.sub("", new)
+        if sheet and "<html" in new and "_static" not in path.relative_to(out).parts:
+            new = weight.lighter(new, sheet, plain)
         if new != old:
             path.write_text(new, encoding="utf-8")
 
@@ -132,5 +199,6 @@ def setup(app):
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("doctree-read", explicit_targets)
     app.connect("html-page-context", without_unused, priority=900)
+    app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish, priority=900)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

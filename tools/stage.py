@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import re
+import subprocess
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ import nbformat
 import yaml
 
 from tools import EXECUTED, ROOT, SITE, address, execute, ledger, quizzes
+from vggbook import __version__
 
 KINDS = {"Objectives": "objectives", "Paper": "paper", "Deviation": "deviation", "Trap": "trap",
          "Take-aways": "takeaways", "How sure": "sure"}  # fmt: skip
@@ -93,6 +95,36 @@ def run_note(record: dict) -> str:
         f'<p class="run-note">Everything on this page was computed on {record["date"]} in {record["seconds"]:g} seconds: profile '
         f"<code>{record['profile']}</code>, {commit}Python {v['python']}, torch {v['torch']}, torchvision {v['torchvision']}, "
         f"{html.escape(record['device'])}.</p>"
+    )
+
+
+def edition_note(root: Path, *sources: Path) -> str:
+    """The foot of a prose page: the book's version and the commit that last changed the page (a plus sign: changed since)."""
+    def git(*command):
+        return subprocess.run(["git", "-C", str(root), *command, "--", *map(str, sources)], capture_output=True, text=True)
+
+    last = git("log", "-1", "--format=%h %cs").stdout.split()
+    plus = "+" if last and git("diff", "--quiet", "HEAD").returncode else ""
+    changed = f"; this page last changed on {last[1]}, commit {html.escape(last[0])}{plus}" if last else ""
+    return f'<p class="run-note">VGG, executed: version {__version__}{changed}.</p>'
+
+
+def runs_note(records: list[dict]) -> str:
+    """The foot of a page made from all chapters: when, how long, with what they ran."""
+    if not records:
+        return ""
+
+    def each(key):
+        return html.escape(", ".join(dict.fromkeys(str(key(r)) for r in records if key(r))))
+
+    seconds, n = sum(r["seconds"] for r in records), len(records)
+    commit = f"commit {each(lambda r: r['commit'])}, " if any(r["commit"] for r in records) else ""
+    names = {"python": "Python"}
+    versions = ", ".join(f"{names.get(k, k)} {each(lambda r, k=k: r['versions'][k])}" for k in ("python", "torch", "torchvision"))
+    return (
+        f'<p class="run-note">VGG, executed: version {__version__}. This page was made from the run{"s" * (n > 1)} of {n} '
+        f"chapter{'s' * (n > 1)} on {each(lambda r: r['date'])}, {seconds:.0f} seconds in all: profile "
+        f"<code>{each(lambda r: r['profile'])}</code>, {commit}{versions}, {each(lambda r: r['device'])}.</p>"
     )
 
 
@@ -200,7 +232,8 @@ def config(root: Path = ROOT) -> dict:
     cfg = yaml.safe_load((root / "_config.yml").read_text())
     cfg["execute"] = {"execute_notebooks": "off"}
     # Sphinx does not see a change of its extensions: this value makes it write all pages anew.
-    mark = hashlib.sha256(b"".join(p.read_bytes() for p in sorted((root / "tools").glob("*.py")))).hexdigest()[:12]
+    everywhere = [*sorted((root / "tools").glob("*.py")), *root.glob("book/glossary.md")]  # the glossary: tools/terms.py
+    mark = hashlib.sha256(b"".join(p.read_bytes() for p in everywhere)).hexdigest()[:12]
     cfg["sphinx"]["config"].setdefault("html_context", {})["tools"] = mark
     cfg["sphinx"]["local_extensions"] = dict.fromkeys(cfg["sphinx"]["local_extensions"], str(Path("..") / ".." / "tools"))
     if repo := address.address(root):
@@ -221,12 +254,13 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
     unlisted = [f for f in sources if f not in toc_files(toc)]
     if not draft and (missing or unlisted):
         raise ValueError(f"_toc.yml and the files disagree; not written: {missing or 'none'}; not listed: {unlisted or 'none'}")
-    traps, titles, notebooks = [], {}, {}
+    traps, titles, notebooks, runs = [], {}, {}, []
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("notebooks/")]:
         stem = Path(name).name
         run, source = execute.record(sources[name]), executed / f"{name}.ipynb"
         nb = nbformat.read(source if source.exists() else sources[name], 4)
         notebooks[stem] = copy.deepcopy(nb)
+        runs += [run] if run else []
         titles[stem] = title_of(nb)
         nb, found = page(nb, stem, run)
         traps += found
@@ -244,7 +278,9 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
             if "% FILLED BY THE BUILD" not in text:
                 raise ValueError(f"book/{stem}.md has lost the line '% FILLED BY THE BUILD', where the build writes")
             text = text.replace("% FILLED BY THE BUILD", filled[stem]())
-        out.put(f"{name}.md", text)
+        behind = [sources[name], *([root / "CONTRIBUTING.md"] if stem == "contributing" else [])]
+        note = runs_note(runs) if stem in ("ledger", "misreadings") else edition_note(root, *behind)
+        out.put(f"{name}.md", f"{text.rstrip()}\n\n{note}\n")
     for path in sorted((root / "book").rglob("*")):
         if path.is_file() and path.suffix != ".md":
             out.put(str(path.relative_to(root)), path.read_bytes())
