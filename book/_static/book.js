@@ -59,7 +59,7 @@
   /* A long page is laid out section by section, when there is time (book.css holds back what is far from the window); then what
      scrolls is measured, for it must be in the order of the tab key. Again when a fold opens or the width changes. */
   const idle = window.requestIdleCallback || ((f) => setTimeout(() => f({ timeRemaining: () => 8 }), 30));
-  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .pst-scrollable-table-container")];
+  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .cell_output [style*=overflow], .pst-scrollable-table-container")];
 
   function measure(queue) {
     idle((deadline) => {
