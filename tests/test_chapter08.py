@@ -1,0 +1,244 @@
+"""Chapter 8 against its result files: verdicts worked out anew with SciPy, and no number on the page without a source."""
+
+import json
+import re
+from itertools import product
+
+import nbformat
+import numpy as np
+import pytest
+from bs4 import BeautifulSoup
+from conftest import ROOT
+from scipy import stats
+
+from experiments.section4 import GRIDS, Section4
+from vggbook import claims, tables
+
+NAME = "08_section4_in_miniature"
+RESULTS = ROOT / "results" / "section4-small"
+JITTER = {"256": "224,256,288", "384": "352,384,416", "256-512": "256,384,512"}
+ONE = {"256": "256", "384": "384", "256-512": "384"}
+
+
+@pytest.fixture(scope="module")
+def runs():
+    found = {}
+    for path in RESULTS.glob("*.json"):
+        r = json.loads(path.read_text())
+        found.setdefault(r["run"]["name"], {})[r["run"]["seed"]] = r
+    return found
+
+
+@pytest.fixture(scope="module")
+def top1(runs):
+    """Errors of a run by its test, one number a seed in the order of the seeds."""
+    return lambda name, test, k="top1": np.array([runs[name][s]["errors"][test][k] for s in sorted(runs[name])])
+
+
+@pytest.fixture(scope="module")
+def page():
+    path = ROOT / "_build" / "executed" / "notebooks" / f"{NAME}.ipynb"
+    if not path.exists():
+        pytest.skip("needs the executed notebooks: run make book first")
+    return nbformat.read(path, 4)
+
+
+def test_the_grid_is_whole_and_of_one_commit(runs):
+    plan = {job.name for job in Section4(GRIDS["small"]).jobs(0)}
+    assert set(runs) == plan
+    seeds = {tuple(sorted(by_seed)) for by_seed in runs.values()}
+    assert len(seeds) == 1, f"seeds differ between runs: {seeds}"
+    assert min(seeds) == tuple(range(len(min(seeds)))) and len(min(seeds)) >= 3, (
+        "seeds are to be taken in their order, not picked"
+    )
+    every = [r for by_seed in runs.values() for r in by_seed.values()]
+    assert len({r["provenance"]["commit"] for r in every}) == 1 and not every[0]["provenance"]["commit"].endswith("+")
+    assert all(r["grid"] == every[0]["grid"] for r in every)
+    assert {**every[0]["grid"], "seeds": tuple(every[0]["grid"]["seeds"])} == vars(GRIDS["small"]), (
+        "the plan in the code is no longer that of the runs"
+    )
+
+
+def test_a_seed_means_the_same_pictures_for_all_nets(runs):
+    for by_seed in runs.values():
+        assert all(r["provenance"]["data_seed"] == r["run"]["seed"] == seed for seed, r in by_seed.items())
+
+
+def differences(top1):
+    """The plan's table, read anew: finding -> (differences, whether the paper says that it helps)."""
+    one = lambda name: top1(name, "dense@" + ONE[name.split("/")[1]])
+    several = lambda name: top1(name, "dense@" + JITTER[name.split("/")[1]])
+    rows = ["B/256", *(f"{n}/{S}" for n, S in product("CDE", JITTER))]
+    crops = lambda way: np.mean([top1(f"{n}/256-512", f"{way}@256,384,512") for n in "DE"], axis=0)
+    best = np.minimum(*(top1(f"{n}/256-512", "dense@256,384,512") for n in "DE"))
+    return {
+        "1": (one("A-LRN/256") - one("A/256"), False),
+        "2a": (one("B/256") - one("A/256"), True),
+        "2b": (one("D/256") - one("B/256"), True),
+        "2c": (np.mean([one(f"E/{S}") - one(f"D/{S}") for S in (256, 384)], axis=0), False),
+        "3": (one("C/256") - one("B/256"), True),
+        "4": (one("D/256") - one("C/256"), True),
+        "5": (top1("B/256/random", "centre_crop@256") - top1("B-5x5/256", "centre_crop@256"), True),
+        "6": (np.mean([one(f"{n}/256-512") - one(f"{n}/384") for n in "CDE"], axis=0), True),
+        "7": (np.mean([several(n) - one(n) for n in rows], axis=0), True),
+        "8a": (crops("multi_crop") - crops("dense_of_crops"), True),
+        "8b": (crops("both") - crops("dense_of_crops"), True),
+        "8c": (crops("both") - crops("multi_crop"), True),
+        "9": (top1("D/256-512+E/256-512", "dense@256,384,512") - best, True),
+    }
+
+
+def judged(d, helps):
+    """Mean, ends of the interval, verdict."""
+    low, high = stats.ttest_1samp(d, 0).confidence_interval(0.95)
+    if helps:
+        word = "reproduced" if high < 0 else "opposite" if low > 0 else "undecided"
+    else:
+        word = "reproduced" if low > -2 else "opposite" if high < 0 else "undecided"
+    return d.mean(), low, high, word
+
+
+def outputs(page):
+    """(cell, text) of what the cells show, without figures."""
+    for cell in page.cells:
+        for out in cell.get("outputs", []):
+            data = out.get("data", {})
+            if out.output_type == "stream":
+                yield cell, out.text
+            elif "text/html" in data:
+                yield cell, BeautifulSoup(data["text/html"], "html.parser").get_text(" ")
+
+
+def test_verdicts_follow_the_plan(page, top1):
+    table = next(text for _, text in outputs(page) if "verdict" in text and "paper (points)" in text)
+    for name, (d, helps) in differences(top1).items():
+        mean, low, high, word = judged(d, helps)
+        wanted = rf"\b{name} \D.*?{re.escape(f'{mean:+.1f} [{low:+.1f}, {high:+.1f}]')}\s+{word}\b"
+        assert re.search(wanted, table), (
+            f"finding {name}: {mean:+.1f} [{low:+.1f}, {high:+.1f}] {word} is not what the page shows"
+        )
+
+
+def test_the_starts_are_counted_right(page, runs):
+    table = next(text for _, text in outputs(page) if "lowest loss" in text)
+    for name in (n for n in runs if n.startswith("start/")):
+        last = [r["curve"][-1]["train_loss"] if r["curve"] else np.inf for r in runs[name].values()]
+        count = sum(loss < 0.95 * np.log(12) for loss in last)
+        scheme, norm = re.fullmatch(r"start/(.+?)(-bn)?", name).groups()
+        words = {
+            "paper": "variance 0.01",
+            "std0.01": "deviation 0.01",
+            "glorot": "Glorot",
+            "he": "He",
+            "A": "layers from A",
+        }[scheme]
+        words += ", batch norm" if norm else ""
+        assert re.search(rf"{re.escape(words)}\s+{min(last):.2f}\s+{max(last):.2f}\s+{count} of {len(last)}", table), (
+            name
+        )
+
+
+def numbers(value):
+    """All numbers in nested data."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, (list, tuple)):
+        return [n for v in value for n in numbers(v)]
+    return [value] if isinstance(value, (int, float)) and not isinstance(value, bool) else []
+
+
+DECIMAL = re.compile(r"[-+−]?\d+\.\d+")
+
+
+def printed(values):
+    return {f"{v:{sign}.{digits}f}".replace("−", "-") for v in values for sign in ("", "+") for digits in (1, 2)}
+
+
+def paper_and_plan():
+    """Decimals that the paper's data and the plan hold."""
+    plan = (ROOT / "book" / "preregistration.md").read_text()
+    paper = numbers([t["rows"] for t in tables().values() if isinstance(t, dict) and "rows" in t]) + numbers(
+        [c.value for c in claims()]
+    )
+    return (
+        {f"{n}" for n in paper}
+        | set(DECIMAL.findall(plan))
+        | {f"{n}" for n in vars(GRIDS["small"]).values() if isinstance(n, float)}
+    )
+
+
+def measured(runs, top1):
+    """Everything that may be printed about the runs, worked out here."""
+    values = []
+    for name, by_seed in runs.items():
+        if errors := next(iter(by_seed.values())).get("errors"):
+            for test, k in product(errors, ("top1", "top5")):
+                e = top1(name, test, k)
+                values += [*e, e.mean(), e.std(ddof=1)]
+        curves = [r["curve"] for r in by_seed.values() if r.get("curve")]
+        if curves:
+            values += [min(c[-1]["train_loss"] for c in curves), max(c[-1]["train_loss"] for c in curves)]
+            accuracy = lambda rows: max(r["val_accuracy"] for r in rows)
+            falls = [100 * (accuracy(c) - accuracy(c[:-8])) for c in curves if len(c) > 8]
+            values += [np.mean(falls)] if falls else []
+    for d, helps in differences(top1).values():
+        values += judged(d, helps)[:3]
+    half = {name: (judged(*f)[2] - judged(*f)[1]) / 2 for name, f in differences(top1).items()}
+    values += [np.mean([w for name, w in half.items() if (name[0] in "789") == same]) for same in (True, False)]
+    rows = ["B/256", *(f"{n}/{S}" for n, S in product("CDE", JITTER))]
+    for name in rows:
+        S = name.split("/")[1]
+        values.append((top1(name, f"dense@{JITTER[S]}") - top1(name, f"dense@{ONE[S]}")).mean())
+    for n in "CDE":
+        values.append((top1(f"{n}/256-512", "dense@384") - top1(f"{n}/384", "dense@384")).mean())
+    values.append(
+        sum(r["seconds"]["all"] for by_seed in runs.values() for r in by_seed.values() if "seconds" in r) / 3600
+    )
+    values.append(np.log(12))
+    return printed(values)
+
+
+def paper_differences():
+    """The paper's side of every finding, from its tables."""
+    t3 = {(c, str(S)): e for c, S, _, e, _ in tables()["table_3"]["rows"]}
+    t4 = {(c, str(S)): e for c, S, _, e, _ in tables()["table_4"]["rows"]}
+    t5 = {(c, way): e for c, way, e, _ in tables()["table_5"]["rows"]}
+    two = next(e for nets, way, e, *_ in tables()["table_6"]["rows"] if len(nets) == 2 and way == "dense")
+    of = lambda a, b, S="256": t3[b, S] - t3[a, S]
+    t5_mean = lambda way: np.mean([t5[n, way] for n in "DE"])
+    dense, crops, both = map(t5_mean, ("dense", "multi-crop", "multi-crop & dense"))
+    values = [
+        of("A", "A-LRN"), of("A", "B"), of("B", "D"), of("B", "C"), of("C", "D"), np.mean([of("D", "E", S) for S in ("256", "384")]), -7.0,
+        np.mean([t3[n, "[256, 512]"] - t3[n, "384"] for n in "CDE"]), np.mean([t4[k] - t3[k] for k in t4]),
+        crops - dense, both - dense, both - crops, two - min(t4[n, "[256, 512]"] for n in "DE"),
+    ]  # fmt: skip
+    return printed([*values, np.mean(np.abs(values))])
+
+
+def test_every_number_on_the_page_has_a_source(page, runs, top1):
+    known = paper_and_plan() | measured(runs, top1) | paper_differences()
+    exercises, lost = False, []
+    for cell in page.cells:
+        if cell.cell_type == "markdown":
+            exercises |= cell.source.startswith("## Exercises")
+            prose = re.sub(
+                r"`[^`]*`|\$[^$]*\$|\(https?://\S+\)|(?:eq\. )?\(8\.\d\)|Exercise 8\.\d|Sect\. [\d. ]*\d",
+                "",
+                re.sub(r"```.*?```|\$\$.*?\$\$", "", cell.source, flags=re.S),
+            )
+            lost += [] if exercises else [(n, cell.source[:60]) for n in DECIMAL.findall(prose) if n not in known]
+            assert exercises or not re.search(r"\d\s?(%|points)", re.sub(r"95%|97\.5%|two points", "", prose)), (
+                f"a result typed in prose: {cell.source[:90]!r}"
+            )
+    simulated = ("missed = ", "student_t(4)", "live = ")  # computed on the page itself, from no file
+    for cell, text in outputs(page):
+        if "answer" in cell.metadata.get("tags", []) or any(mark in cell.source for mark in simulated):
+            continue
+        lost += [(n, cell.source[:60]) for n in DECIMAL.findall(text) if n.replace("−", "-") not in known]
+    assert not lost, f"numbers without a source: {lost}"
+
+
+def test_a_number_that_was_typed_would_be_found(page, runs, top1):
+    """The canary: a made-up error is none of the known numbers."""
+    known = paper_and_plan() | measured(runs, top1) | paper_differences()
+    assert "99.7" not in known and "+12.3" not in known
