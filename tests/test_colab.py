@@ -86,9 +86,9 @@ def checkout(tmp_path_factory) -> Path:
     copy = tmp_path_factory.mktemp("github") / "vggbook"
     listed = sh("git", "-C", ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
     for name in filter(None, listed):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() or (ROOT / name).is_symlink():
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, copy / name)
+            shutil.copy2(ROOT / name, copy / name, follow_symlinks=False)
     address.write(REPO, copy)
     git = ["git", "-C", copy, "-c", "user.name=Test", "-c", "user.email=test@example.org", "-c", "init.defaultBranch=main"]
     sh(*git, "init", "-q")

@@ -385,4 +385,4 @@ def test_embedded_explorers_work_on_the_built_pages(html, browser):
         page.goto(built.as_uri())
         count = built.read_text(encoding="utf-8").count('class="explorer"')
         assert page.locator(".explorer[data-ready] .ex-summary").count() == count > 0
-        assert all("sees" in text for text in page.locator(".explorer .ex-summary").all_inner_texts())
+        assert all("sees" in text for text in page.locator(".explorer .ex-summary").all_text_contents())
