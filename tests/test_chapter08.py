@@ -189,6 +189,9 @@ def measured(runs, top1):
     for name in rows:
         S = name.split("/")[1]
         values.append((top1(name, f"dense@{JITTER[S]}") - top1(name, f"dense@{ONE[S]}")).mean())
+    gain = lambda n, S: (top1(f"{n}/{S}", f"dense@{JITTER[S]}") - top1(f"{n}/{S}", f"dense@{ONE[S]}")).mean()
+    values.append(np.mean([gain(n, "256-512") for n in "CDE"]))
+    values.append(np.mean([gain("B", "256"), *(gain(n, S) for n in "CDE" for S in ("256", "384"))]))
     for n in "CDE":
         values.append((top1(f"{n}/256-512", "dense@384") - top1(f"{n}/384", "dense@384")).mean())
     values.append(
