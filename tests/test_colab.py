@@ -121,7 +121,7 @@ def alone(notebook: Path, folder: Path, colab: Path, checkout: Path) -> dict:
     visible = "import importlib.util as u; print(u.find_spec('vggbook') is not None, u.find_spec('torch') is not None)"
     before = sh(fresh / "bin/python", "-c", visible, env=env, cwd=work).split()
     shutil.copy(notebook, work / notebook.name)
-    command = [sys.executable, "-m", "papermill", notebook.name, "out.ipynb", "--kernel", "colab", "--no-progress-bar",
+    command = [sys.executable, "-m", "papermill", notebook.name, "out.ipynb", "--kernel", "colab", "--no-progress-bar", "--no-request-save-on-cell-execute",
                "--execution-timeout", "600"]  # fmt: skip
     start = time.perf_counter()
     r = subprocess.run(command, env=env, cwd=work, capture_output=True, text=True, timeout=1200)

@@ -180,6 +180,21 @@ def test_bf16_on_the_cpu_stays_near_fp32():
     assert 0 < abs(a.history.losses[0] - b.history.losses[0]) < 0.05
 
 
+def test_compiling_changes_rounding_only(monkeypatch, tmp_path):
+    """What torch.compile traces, run without machine code: the same weights under the same names, with validation between."""
+    graphs, compile = [], torch.compile
+    backend = lambda graph, inputs: graphs.append(sum(n.op == "call_function" for n in graph.graph.nodes)) or graph.forward
+    monkeypatch.setattr(torch, "compile", lambda *args, mode, **options: compile(*args, backend=backend, **options))
+    torch._dynamo.reset()
+    plain, compiled = (quiet(TINY, val=pictures(16), out=tmp_path / str(c), compile=c) for c in (False, True))
+    assert len(graphs) == 2 and min(graphs) >= 8 * 2 + 5  # one for training, one for validation; all convolutions, ReLUs and pools of A
+    assert list(plain.model.state_dict()) == list(compiled.model.state_dict())
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
+    assert load_run(compiled.checkpoint).history.losses == compiled.history.losses
+    compiled.model.features(torch.zeros(1, 3, 40, 48))
+    assert len(graphs) == 2, "the net that is handed back still compiles"
+
+
 def test_precision_follows_the_hardware(monkeypatch):
     gpu = torch.device("cuda", 0)
     for capability, dtype in (((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float16)):

@@ -142,7 +142,8 @@ def run(notebook: Path, profile: str, threads: int, cell_timeout: float, timeout
     mark = stamp(notebook, profile)
     env = {**os.environ, "OMP_NUM_THREADS": str(threads), "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
     command = [sys.executable, "-m", "papermill", str(notebook), str(temporary), "-p", "profile", profile, "--kernel", "python3",
-               "--no-progress-bar", "--cwd", str(notebook.parent), "--execution-timeout", str(int(cell_timeout))]  # fmt: skip
+               "--no-progress-bar", "--no-request-save-on-cell-execute",  # saved at the end, and after an error; a save a cell is slow
+               "--cwd", str(notebook.parent), "--execution-timeout", str(int(cell_timeout))]  # fmt: skip
     start = time.perf_counter()
     process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:

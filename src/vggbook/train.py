@@ -378,8 +378,8 @@ def _world() -> tuple[int, int]:
 # --- training -----------------------------------------------------------------------------------------------------------------------
 def fit(recipe: Recipe, train, val=None, out: str | Path | None = None, *, model: Network | None = None,
         init_from: str | Path | Network | None = None, mean: Tensor | None = None, eigen=None, device: str | torch.device = "auto",
-        precision: str = "auto", micro_batch: int | None = None, workers: int = 0, on_error: str = "error", save_minutes: float = 10.0,
-        log=print) -> Run:  # fmt: skip
+        precision: str = "auto", compile: bool = False, micro_batch: int | None = None, workers: int = 0, on_error: str = "error",
+        save_minutes: float = 10.0, log=print) -> Run:  # fmt: skip
     """Train by the recipe until the plateau rule or ``max_epochs`` ends it; resumes from ``out`` where a run lies there.
 
     train, val: data sets (see :mod:`vggbook.data`). Without ``val`` the rate never falls. Validation: one centre crop at Q = S.
@@ -390,6 +390,7 @@ def fit(recipe: Recipe, train, val=None, out: str | Path | None = None, *, model
         convolutions and the FC layers; all of them learn at the full rate.
     mean, eigen: RGB mean (3,) and its ``pca_rgb``, to save a pass over a large training set.
     device, precision: "auto", or e.g. "cpu", "cuda:1"; "fp32", "bf16", "fp16".
+    compile: hand the convolutions to ``torch.compile``, on a GPU with CUDA graphs. Some seconds at the start; slower on a CPU.
     micro_batch: images a pass and process; gradients add up to the whole batch's. Halved by itself when GPU memory runs out.
     workers, on_error: handed to :class:`vggbook.data.Loader`.
     log: takes one line an epoch; None for silence.
@@ -402,6 +403,7 @@ def fit(recipe: Recipe, train, val=None, out: str | Path | None = None, *, model
     _needs(recipe.batch_size % world == 0, "batch_size", recipe.batch_size, f"it must be divisible by the {world} processes")
     _needs(micro_batch is None or _is(int, micro_batch, 1), "micro_batch", micro_batch, "None or a whole number of at least 1")
     _needs(_is(float, save_minutes, 0), "save_minutes", save_minutes, "a number of at least 0 is needed")
+    _needs(isinstance(compile, bool), "compile", compile, "True or False is needed")
     _needs(model is None or init_from is None, "init_from", init_from, "give either model or init_from")
     if isinstance(model, Network):
         found, asked = (model.config.name, model.image_size), (recipe.config, (recipe.crop, recipe.crop))
@@ -433,7 +435,7 @@ def fit(recipe: Recipe, train, val=None, out: str | Path | None = None, *, model
         feed |= {"batch_size": recipe.batch_size, "seed": recipe.seed, "on_error": on_error}
         loader = Loader(train, scales=recipe.scales, colour=eigen if recipe.colour else None, flip=recipe.flip, **feed)
         checker = None if val is None else Loader(val, scales=recipe.test_scale, flip=False, shuffle=False, augment=False, **feed)
-        trainer = _Trainer(recipe, model, loader, checker, folder, tuple(train.classes), mean, eigen, device, dtype, micro_batch, save_minutes, log)
+        trainer = _Trainer(recipe, model, loader, checker, folder, tuple(train.classes), mean, eigen, device, dtype, compile, micro_batch, save_minutes, log)
         if state is not None:
             trainer.restore(state)
         return trainer.run()
@@ -495,7 +497,7 @@ def _start_from(source: str | Path | Network, model: Network) -> tuple[str, ...]
 class _Trainer:
     """One run: the state that a checkpoint holds, and the loop over it."""
 
-    def __init__(self, recipe, net, loader, checker, folder, classes, mean, eigen, device, dtype, micro_batch, save_minutes, log):
+    def __init__(self, recipe, net, loader, checker, folder, classes, mean, eigen, device, dtype, compile, micro_batch, save_minutes, log):
         self.recipe, self.loader, self.checker, self.folder = recipe, loader, checker, folder
         self.classes, self.mean, self.eigen, self.device, self.dtype = classes, mean, eigen, device, dtype
         self.rank, self.world = _world()
@@ -504,6 +506,8 @@ class _Trainer:
         self.save_seconds, self.say = 60 * save_minutes, log if log and self.rank == 0 else lambda line: None
         self.net = net.to(device, memory_format=torch.channels_last)
         self.dropouts = KeyedDropout.install(self.net)
+        if compile:  # in place, so that the names of the weights stay; the FC layers' masks are drawn outside of it
+            self.net.features.compile(dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
         kind = {"fused": True} if device.type == "cuda" else {}
         self.optimizer = torch.optim.SGD(self.net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, **kind)
         rule = {"mode": "max", "factor": recipe.lr_factor, "patience": recipe.patience, "threshold": 0, "threshold_mode": "abs", "eps": 0}
@@ -528,6 +532,7 @@ class _Trainer:
         self.net.eval()
         for dropout in self.dropouts:
             dropout.key = None
+        self.net.features._compiled_call_impl = None  # the net that is handed back takes any size without compiling
         return Run(self.recipe, self.net, self.history, self.mean, self.classes, self.ended, self.written)
 
     def _train_epoch(self) -> None:
@@ -582,6 +587,7 @@ class _Trainer:
             for layer, dropout in enumerate(self.dropouts):
                 dropout.key = (self.recipe.seed, self.epoch, layer, indices[rows])
             silent = self.world > 1 and (alone or at != starts[-1])  # DDP averages over the processes in the last backward
+            torch.compiler.cudagraph_mark_step_begin()  # lets a recorded graph use its memory again; nothing without one
             with self.forward.no_sync() if silent else contextlib.nullcontext():
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
                     logits = self.forward(images[rows].contiguous(memory_format=torch.channels_last))  # (n, classes)
@@ -710,6 +716,7 @@ _OPTIONS = {
         ("--init-from", "checkpoint to start from: all layers of the same net, or four conv and three FC layers of A", {"type": Path}),
         ("--device", "auto, cpu, cuda, cuda:1, ...", {"default": "auto"}),
         ("--precision", "arithmetic", {"default": "auto", "choices": ("auto", "fp32", "bf16", "fp16")}),
+        ("--compile", "hand the convolutions to torch.compile (worth it on a GPU only)", {"action": "store_true"}),
         ("--micro-batch", "images a pass and process; by default the whole share, halved when memory runs out", {"type": int}),
         ("--save-minutes", "age at which a checkpoint is renewed within an epoch", {"type": float, "default": 10.0}),
     ),
@@ -768,7 +775,7 @@ def main(argv: list[str] | None = None) -> Run:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=2))
     try:
         train, val = _open_sets(args, recipe)
-        keep = ("init_from", "precision", "micro_batch", "workers", "on_error", "save_minutes")
+        keep = ("init_from", "precision", "compile", "micro_batch", "workers", "on_error", "save_minutes")
         run = fit(recipe, train, val, args.out, mean=args.mean, device=device, **{k: getattr(args, k) for k in keep})
         if _world()[0] == 0:
             print(f"ended: {run.ended}; {run.checkpoint}")
