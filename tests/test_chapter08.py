@@ -119,6 +119,26 @@ def test_verdicts_follow_the_plan(page, top1):
         )
 
 
+LEDGER = {  # claim -> the findings that it rests on
+    "lrn-no-help": "1", "depth-helps": "2a 3 4", "c-better-than-b": "3", "d-better-than-c": "4", "saturates-19": "2c", "e-not-better-fixed-s": "2c",
+    "shallow-net-error": "5", "train-jitter-helps": "6", "test-jitter-helps": "7", "crop-dense-complementary": "8b 8c", "ensemble-two": "9",
+}  # fmt: skip
+
+
+def test_the_ledger_says_reproduced_only_where_every_part_is(page, top1):
+    path = ROOT / "_build" / "ledger.json"
+    if not path.exists():
+        pytest.skip("needs the built book: run make book first")
+    status = {row["id"]: row["status"] for row in json.loads(path.read_text())}
+    found = {name: judged(*f)[3] == "reproduced" for name, f in differences(top1).items()}
+    rows = ["B/256", *(f"{n}/{S}" for n, S in product("CDE", JITTER))]
+    gains = [top1(n, "dense@" + JITTER[n.split("/")[1]]) - top1(n, "dense@" + ONE[n.split("/")[1]]) for n in rows]
+    found["7"] &= bool((np.mean(gains, axis=1) < 0).all())  # the paper's words are of every row
+    for claim, parts in LEDGER.items():
+        holds = all(found[part] for part in parts.split())
+        assert status[claim] == ("reproduced" if holds else "not reproduced"), claim
+
+
 def test_the_starts_are_counted_right(page, runs):
     table = next(text for _, text in outputs(page) if "lowest loss" in text)
     for name in (n for n in runs if n.startswith("start/")):
@@ -130,7 +150,7 @@ def test_the_starts_are_counted_right(page, runs):
             "std0.01": "deviation 0.01",
             "glorot": "Glorot",
             "he": "He",
-            "A": "layers from A",
+            "A": "layers from A, the rest He",
         }[scheme]
         words += ", batch norm" if norm else ""
         assert re.search(rf"{re.escape(words)}\s+{min(last):.2f}\s+{max(last):.2f}\s+{count} of {len(last)}", table), (
@@ -192,6 +212,9 @@ def measured(runs, top1):
     gain = lambda n, S: (top1(f"{n}/{S}", f"dense@{JITTER[S]}") - top1(f"{n}/{S}", f"dense@{ONE[S]}")).mean()
     values.append(np.mean([gain(n, "256-512") for n in "CDE"]))
     values.append(np.mean([gain("B", "256"), *(gain(n, S) for n in "CDE" for S in ("256", "384"))]))
+    excess = lambda name, Q: (top1(name, f"dense@{Q}") - top1(name, f"centre_crop@{Q}")).mean()
+    values.append(np.mean([excess(f"{n}/256", 256) for n in "BCDE"]))
+    values.append(np.mean([excess(f"{n}/{S}", 384) for n in "CDE" for S in ("384", "256-512")]))
     for n in "CDE":
         values.append((top1(f"{n}/256-512", "dense@384") - top1(f"{n}/384", "dense@384")).mean())
     values.append(

@@ -65,10 +65,14 @@
     idle((deadline) => {
       do {
         const e = queue.shift();
-        if (e && e.tagName === "SECTION") e.style.contentVisibility = "visible";
-        else if (e) e.tabIndex = e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight ? 0 : -1;
+        if (e && e.tagName === "SECTION") {  /* one a frame: its layout is a task of its own */
+          if (e.style.contentVisibility) continue;
+          e.style.contentVisibility = "visible";
+          break;
+        }
+        if (e) e.tabIndex = e.scrollWidth > e.clientWidth || e.scrollHeight > e.clientHeight ? 0 : -1;
       } while (queue.length && deadline.timeRemaining() > 8);
-      if (queue.length) measure(queue);
+      if (queue.length) setTimeout(() => measure(queue), 20);
     });
   }
 
@@ -79,7 +83,7 @@
   if (location.hash) for (const e of document.querySelectorAll(".bd-article > section > section")) e.style.contentVisibility = "visible";
   again();
 
-  /* Formulas: MathJax is fetched when one comes near the window, at the reader's first move, or after some seconds. */
+  /* Formulas: MathJax is fetched at the first move of the reader, who may be about to scroll to one; at once where one is in the window. */
   const mathjax = document.getElementById("mathjax");
   const formulas = [...document.querySelectorAll("span.math, div.math")];
   let set = null;
@@ -113,7 +117,7 @@
   window.setFormulas = setFormulas;
   if (mathjax) {
     const near = new IntersectionObserver((seen) => { if (seen.some((e) => e.isIntersecting)) { near.disconnect(); setFormulas(); } },
-      { rootMargin: "100% 0px" });
+      { rootMargin: "10% 0px" });
     for (const e of formulas) near.observe(e);
     for (const move of ["pointermove", "touchstart", "wheel", "keydown", "beforeprint"]) {
       window.addEventListener(move, setFormulas, { once: true, passive: true });

@@ -506,8 +506,9 @@ class _Trainer:
         self.save_seconds, self.say = 60 * save_minutes, log if log and self.rank == 0 else lambda line: None
         self.net = net.to(device, memory_format=torch.channels_last)
         self.dropouts = KeyedDropout.install(self.net)
+        self.graphs = compile and device.type == "cuda"
         if compile:  # in place, so that the names of the weights stay; the FC layers' masks are drawn outside of it
-            self.net.features.compile(dynamic=False, mode="reduce-overhead" if device.type == "cuda" else None)
+            self.net.features.compile(dynamic=False, mode="reduce-overhead" if self.graphs else None)
         kind = {"fused": True} if device.type == "cuda" else {}
         self.optimizer = torch.optim.SGD(self.net.parameters(), recipe.lr, recipe.momentum, weight_decay=recipe.weight_decay, **kind)
         rule = {"mode": "max", "factor": recipe.lr_factor, "patience": recipe.patience, "threshold": 0, "threshold_mode": "abs", "eps": 0}
@@ -587,7 +588,8 @@ class _Trainer:
             for layer, dropout in enumerate(self.dropouts):
                 dropout.key = (self.recipe.seed, self.epoch, layer, indices[rows])
             silent = self.world > 1 and (alone or at != starts[-1])  # DDP averages over the processes in the last backward
-            torch.compiler.cudagraph_mark_step_begin()  # lets a recorded graph use its memory again; nothing without one
+            if self.graphs:
+                torch.compiler.cudagraph_mark_step_begin()  # a recorded graph may use its memory again
             with self.forward.no_sync() if silent else contextlib.nullcontext():
                 with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
                     logits = self.forward(images[rows].contiguous(memory_format=torch.channels_last))  # (n, classes)
