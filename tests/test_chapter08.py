@@ -209,9 +209,9 @@ def measured(runs, top1):
     for name in rows:
         S = name.split("/")[1]
         values.append((top1(name, f"dense@{JITTER[S]}") - top1(name, f"dense@{ONE[S]}")).mean())
-    gain = lambda n, S: (top1(f"{n}/{S}", f"dense@{JITTER[S]}") - top1(f"{n}/{S}", f"dense@{ONE[S]}")).mean()
-    values.append(np.mean([gain(n, "256-512") for n in "CDE"]))
-    values.append(np.mean([gain("B", "256"), *(gain(n, S) for n in "CDE" for S in ("256", "384"))]))
+    gain = lambda n, S: top1(f"{n}/{S}", f"dense@{JITTER[S]}") - top1(f"{n}/{S}", f"dense@{ONE[S]}")
+    values += judged(np.mean([gain(n, "256-512") for n in "CDE"], axis=0), True)[:3]
+    values += judged(np.mean([gain("B", "256"), *(gain(n, S) for n in "CDE" for S in ("256", "384"))], axis=0), True)[:3]
     excess = lambda name, Q: (top1(name, f"dense@{Q}") - top1(name, f"centre_crop@{Q}")).mean()
     values.append(np.mean([excess(f"{n}/256", 256) for n in "BCDE"]))
     values.append(np.mean([excess(f"{n}/{S}", 384) for n in "CDE" for S in ("384", "256-512")]))
