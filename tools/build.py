@@ -64,6 +64,20 @@ def render(builder: str = "html", strict: bool = True) -> None:
         print(log)
 
 
+# Jupyter Book's own index is one tag: no title, no icon, nothing to click where a browser does not follow it.
+DOOR = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8" /><title>vggbook</title>
+<meta name="viewport" content="width=device-width, initial-scale=1" />
+<link rel="icon" href="_static/favicon.svg" />
+<meta http-equiv="Refresh" content="0; url={first}" />
+</head>
+<body><main><p><a href="{first}">vggbook, first page</a></p></main></body>
+</html>
+"""
+
+
 def publish_sources(notebooks: list) -> None:
     """What a page's download button gives: the executed notebook as its author wrote it, not the page's form of it."""
     for path in notebooks:
@@ -96,6 +110,7 @@ def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIME
     print(*found, sep="\n", end="\n" if found else "")
     publish_sources(notebooks)
     index = HTML / "index.html"
+    index.write_text(DOOR.format(first=re.search(r"url=([^\"]+)", index.read_text())[1]))
     print(f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}")
 
 
