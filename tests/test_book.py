@@ -20,6 +20,13 @@ def soup(html, name):
     return check.parsed(html / f"{name}.html")
 
 
+def test_the_door_leads_to_the_first_page(html):
+    door = soup(html, "index")
+    root = yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html"
+    assert door.find("meta", {"http-equiv": "Refresh"})["content"] == f"0; url={root}"
+    assert door.a["href"] == root and (html / root).exists() and door.title.string and door.html["lang"] == "en"
+
+
 def test_table_of_contents_and_files_agree():
     files = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb")} | {f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")}
     assert set(TOC) == files and len(TOC) == len(set(TOC))

@@ -13,6 +13,7 @@ import time
 from contextlib import contextmanager
 
 import nbformat
+import yaml
 
 from tools import BUILD, EXECUTED, HTML, ROOT, SITE, check
 from tools.execute import ANSI, CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
@@ -110,7 +111,7 @@ def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIME
     print(*found, sep="\n", end="\n" if found else "")
     publish_sources(notebooks)
     index = HTML / "index.html"
-    index.write_text(DOOR.format(first=re.search(r"url=([^\"]+)", index.read_text())[1]))
+    index.write_text(DOOR.format(first=yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html"))
     print(f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}")
 
 
