@@ -17,7 +17,7 @@ book: setup  ## execute the notebooks and render _build/html (PROFILE=ci|laptop|
 	@$(PY) -m tools.build --profile $(PROFILE) $(if $(NB),--only $(NB))
 
 test: book lint  ## set up, build and test everything
-	@CHECK_BUILT=1 $(PY) -m pytest
+	@CHECK_BUILT=1 PY=$(PY) sh tools/test.sh
 
 lint: setup  ## style and spelling
 	@$(PY) -m ruff check . && $(PY) -m codespell_lib
