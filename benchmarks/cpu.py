@@ -63,7 +63,9 @@ class Sizes:
 
 def floor(name: str, size: int, training: bool, **options) -> Callable[[Device], float]:
     """Machine -> images/s that it cannot exceed, kernels unfused."""
-    return lambda machine: roofline(name, machine, size, "eager", training, **options).images_per_second
+    return lambda machine: (
+        roofline(name, machine, size, "eager", training, **options).images_per_second
+    )
 
 
 def ceilings(bench: Bench) -> None:
@@ -94,24 +96,36 @@ def nets(bench: Bench) -> None:
                 if library == "torchvision" and (name not in TORCHVISION or not s.torchvision):
                     continue
                 options = {"image_size": s.image} if library == "vggbook" else {}
-                model = network(name, library=library, **options).to(memory_format=torch.channels_last)
+                model = network(name, library=library, **options).to(
+                    memory_format=torch.channels_last
+                )
                 label = name if library == "vggbook" else f"torchvision {TORCHVISION[name]}"
-                cases[label] = training_step(model, images, labels) if training else inference(model, images)
+                cases[label] = (
+                    training_step(model, images, labels) if training else inference(model, images)
+                )
                 floors[label] = floor(name, s.batch, training, image_size=s.image)
             against = f"torchvision {TORCHVISION[name]}" if len(cases) == 2 else None
             note = f"batch {s.batch}, {s.image} pixels, float32, channels_last"
-            bench.compare(section, cases, s.batch, rounds=s.rounds, floors=floors, against=against, note=note)
+            bench.compare(
+                section, cases, s.batch, rounds=s.rounds, floors=floors, against=against, note=note
+            )
 
 
 def mini_step(
-    bench: Bench, layout: str = "channels_last", dtype=torch.float32, optimiser: str = "fused", size: int | None = None
+    bench: Bench,
+    layout: str = "channels_last",
+    dtype=torch.float32,
+    optimiser: str = "fused",
+    size: int | None = None,
 ):
     """A training step of the miniature."""
     s = bench.sizes
     model = network("B", **s.mini)
     if layout == "channels_last":
         model = model.to(memory_format=torch.channels_last)
-    return training_step(model, *batch(size or s.mini_batch, s.mini_image, 12, "cpu", layout), dtype, optimiser)
+    return training_step(
+        model, *batch(size or s.mini_batch, s.mini_image, 12, "cpu", layout), dtype, optimiser
+    )
 
 
 def layouts(bench: Bench) -> None:
@@ -121,19 +135,35 @@ def layouts(bench: Bench) -> None:
     limit = floor("B", n, True, **s.mini)
     cases = {layout: times(mini_step(bench, layout), 2) for layout in ("NCHW", "channels_last")}
     bench.compare(
-        "layout", cases, 2 * n, rounds=s.mini_rounds, floors=dict.fromkeys(cases, limit), against="NCHW", note=note
+        "layout",
+        cases,
+        2 * n,
+        rounds=s.mini_rounds,
+        floors=dict.fromkeys(cases, limit),
+        against="NCHW",
+        note=note,
     )
     few = max(1, n // 8)
-    cases = {"float32": mini_step(bench, size=few), "bfloat16": mini_step(bench, dtype=torch.bfloat16, size=few)}
+    cases = {
+        "float32": mini_step(bench, size=few),
+        "bfloat16": mini_step(bench, dtype=torch.bfloat16, size=few),
+    }
     bench.compare(
-        "precision", cases, few, rounds=3 if s.rounds > 1 else 1, against="float32", note=f"{note}, but batch {few}"
+        "precision",
+        cases,
+        few,
+        rounds=3 if s.rounds > 1 else 1,
+        against="float32",
+        note=f"{note}, but batch {few}",
     )
     images, _ = batch(s.batch, s.image, 1000, "cpu", "NCHW")
     model = network(s.nets[-2] if len(s.nets) > 1 else s.nets, image_size=s.image)
     twin = network(model.config.name, image_size=s.image).to(memory_format=torch.channels_last)
     cases = {
         f"inference of {model.config.name}, NCHW": inference(model, images),
-        f"inference of {model.config.name}, channels_last": inference(twin, images.contiguous(memory_format=torch.channels_last)),
+        f"inference of {model.config.name}, channels_last": inference(
+            twin, images.contiguous(memory_format=torch.channels_last)
+        ),
     }
     bench.compare(
         "layout",
@@ -156,7 +186,9 @@ def optimisers(bench: Bench) -> None:
             parameter.grad = torch.randn_like(parameter)
         size = sum(p.numel() for p in model.parameters())
         cases[kind] = sgd(model, kind).step
-    limit = lambda machine: machine.bandwidth / 20 / 1e6  # weight and momentum read and written, gradient read
+    limit = lambda machine: (
+        machine.bandwidth / 20 / 1e6
+    )  # weight and momentum read and written, gradient read
     floors = dict.fromkeys(kinds, limit)
     bench.compare(
         "update",
@@ -170,7 +202,12 @@ def optimisers(bench: Bench) -> None:
     )
     cases = {kind: times(mini_step(bench, optimiser=kind), 2) for kind in kinds}
     bench.compare(
-        "step by optimiser", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="loop", note="the miniature"
+        "step by optimiser",
+        cases,
+        2 * s.mini_batch,
+        rounds=s.mini_rounds,
+        against="loop",
+        note="the miniature",
     )
 
 
@@ -181,12 +218,20 @@ def compiling(bench: Bench) -> None:
         raise RuntimeError("left out: compiling takes a C++ compiler and half a minute")
     model = network("B", **s.mini).to(memory_format=torch.channels_last)
     data = batch(s.mini_batch, s.mini_image, 12, "cpu", "channels_last")
-    cases = {"eager": times(mini_step(bench), 2), "compiled": times(training_step(torch.compile(model), *data), 2)}
+    cases = {
+        "eager": times(mini_step(bench), 2),
+        "compiled": times(training_step(torch.compile(model), *data), 2),
+    }
     started = time.perf_counter()
     cases["compiled"]()
     bench.facts["compile_seconds_training"] = round(time.perf_counter() - started, 1)
     bench.compare(
-        "compiled training", cases, 2 * s.mini_batch, rounds=s.mini_rounds, against="eager", note="the miniature"
+        "compiled training",
+        cases,
+        2 * s.mini_batch,
+        rounds=s.mini_rounds,
+        against="eager",
+        note="the miniature",
     )
     images, _ = batch(s.batch, s.image, 1000, "cpu", "channels_last")
     model = network("D", image_size=s.image).to(memory_format=torch.channels_last)
@@ -195,15 +240,32 @@ def compiling(bench: Bench) -> None:
     cases["compiled"]()
     bench.facts["compile_seconds_inference"] = round(time.perf_counter() - started, 1)
     bench.compare(
-        "compiled inference", cases, s.batch, rounds=s.rounds, against="eager", note=f"D, full width, {s.image} pixels"
+        "compiled inference",
+        cases,
+        s.batch,
+        rounds=s.rounds,
+        against="eager",
+        note=f"D, full width, {s.image} pixels",
     )
 
 
 def worker(bench: Bench, processes: int, threads: int) -> list[float]:
     """Images/s of the miniature's step in each of some processes that run at the same time."""
     s = bench.sizes
-    command = [sys.executable, "-m", "benchmarks.worker", "step", "--threads", str(threads), "--seconds", str(s.seconds),
-               "--image", str(s.mini_image), "--batch", str(s.mini_batch)]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.worker",
+        "step",
+        "--threads",
+        str(threads),
+        "--seconds",
+        str(s.seconds),
+        "--image",
+        str(s.mini_image),
+        "--batch",
+        str(s.mini_batch),
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = [
         subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
@@ -222,7 +284,8 @@ def threads(bench: Bench) -> None:
         for processes, count in ((1, 1), (1, 2), (2, 1), (2, 2)):
             rate = sum(worker(bench, processes, count))
             found.setdefault(
-                f"{processes} process{'es' * (processes > 1)}, {count} thread{'s' * (count > 1)} each", []
+                f"{processes} process{'es' * (processes > 1)}, {count} thread{'s' * (count > 1)} each",
+                [],
             ).append(rate)
     for case, rates in found.items():
         bench.row("threads", case, rates, "images/s", note="the miniature, all processes together")
@@ -232,7 +295,7 @@ def feeding(bench: Bench) -> None:
     """The data's side: drawing scenes, cropping from memory, decoding JPEG files, against what training takes."""
     from torchvision.io import decode_jpeg, read_file
 
-    from vggbook.photos import photograph_path
+    from vggbook.book.photos import photograph_path
 
     s = bench.sizes
     size, n = s.mini_image * 8 // 7, min(s.images, 512)
@@ -254,7 +317,12 @@ def feeding(bench: Bench) -> None:
         "JPEG decoded, 427 x 640": 20,
     }
     bench.compare(
-        "data", cases, amount, rounds=s.rounds + 2, against="training step", note="ratio: over what the step takes"
+        "data",
+        cases,
+        amount,
+        rounds=s.rounds + 2,
+        against="training step",
+        note="ratio: over what the step takes",
     )
 
 
@@ -262,7 +330,10 @@ def fitting(bench: Bench) -> None:
     """One epoch with validation: a bare loop, ``fit``, and the loop of the study notes (batch 4, two passes more to count errors)."""
     s = bench.sizes
     n, size = s.images, s.mini_image * 8 // 7
-    sets = [in_memory(ShapesDataset(split, count, size=size)) for split, count in (("train", n), ("val", n // 4))]
+    sets = [
+        in_memory(ShapesDataset(split, count, size=size))
+        for split, count in (("train", n), ("val", n // 4))
+    ]
     mean = mean_rgb(sets[0])
     options = {
         "crop": s.mini_image,
@@ -276,14 +347,19 @@ def fitting(bench: Bench) -> None:
     recipe = Recipe("B", lr=1e-3, **options)
     feed = {"crop": s.mini_image, "scales": size, "mean": mean, "gain": 1 / 64}
     still = {"shuffle": False, "augment": False, "flip": False}
-    loader, checker = Loader(sets[0], s.mini_batch, **feed), Loader(sets[1], s.mini_batch, **feed, **still)
+    loader, checker = (
+        Loader(sets[0], s.mini_batch, **feed),
+        Loader(sets[1], s.mini_batch, **feed, **still),
+    )
 
     def bare() -> None:
         model = recipe.net(12).to(memory_format=torch.channels_last)
         optimiser = sgd(model.train())
         for images, labels, _ in loader.epoch(0):
             optimiser.zero_grad(set_to_none=True)
-            F.cross_entropy(model(images.contiguous(memory_format=torch.channels_last)), labels).backward()
+            F.cross_entropy(
+                model(images.contiguous(memory_format=torch.channels_last)), labels
+            ).backward()
             optimiser.step()
         with torch.no_grad():
             model.eval()
@@ -380,7 +456,9 @@ def looking(bench: Bench) -> None:
     found = stopwatch(cases, bench.sizes.rounds + 2)
     for code, seconds in found.items():
         bench.row("import", code, seconds, "s")
-    extra = [both - alone for both, alone in zip(found["import torch, vggbook"], found["import torch"])]
+    extra = [
+        both - alone for both, alone in zip(found["import torch, vggbook"], found["import torch"])
+    ]
     bench.row("import", "vggbook over torch", extra, "s")
 
 
@@ -396,10 +474,31 @@ def scaling(bench: Bench) -> None:
     s = bench.sizes
     for width in (0.125, 0.5) if s.rounds > 1 else (0.125,):
         size = max(2, s.mini_batch // (4 if width < 0.5 else 16))
-        command = ["-m", "benchmarks.worker", "parallel", "--width", str(width), "--batch", str(size), "--image", str(s.mini_image),
-                   "--rounds", str(s.mini_rounds), "--threads", "1"]  # fmt: skip
+        command = [
+            "-m",
+            "benchmarks.worker",
+            "parallel",
+            "--width",
+            str(width),
+            "--batch",
+            str(size),
+            "--image",
+            str(s.mini_image),
+            "--rounds",
+            str(s.mini_rounds),
+            "--threads",
+            "1",
+        ]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
+        launch = [
+            sys.executable,
+            "-m",
+            "torch.distributed.run",
+            "--standalone",
+            "--nproc_per_node",
+            "2",
+            *command,
+        ]
         one = json.loads(printed([sys.executable, *command], environment).splitlines()[-1])
         two = json.loads(printed(launch, environment).splitlines()[-1])
         note = f"B, width {width:g}, {s.mini_image} pixels, batch {size} a process; gradients of {two['gradient_bytes'] / 1e6:.1f} MB"
@@ -417,7 +516,9 @@ def scaling(bench: Bench) -> None:
             middle(two["ddp"]),
             middle(two["all_reduce"]),
         )
-        step = roofline("B", bench.machine, size, "eager", num_classes=12, width=width, image_size=s.mini_image)
+        step = roofline(
+            "B", bench.machine, size, "eager", num_classes=12, width=width, image_size=s.mini_image
+        )
         bandwidth = two["gradient_bytes"] / exchange  # a ring of two moves each byte once
         model = {
             overlap: data_parallel(
@@ -449,10 +550,28 @@ def book(bench: Bench) -> None:
         command = [sys.executable, "-m", "tools.build", "--profile", "ci"]
         for case in ("from nothing", "unchanged"):
             started = time.perf_counter()
-            done = subprocess.run(command, cwd=clone, env=environment, capture_output=True, text=True)
+            done = subprocess.run(
+                command, cwd=clone, env=environment, capture_output=True, text=True
+            )
             if done.returncode:
                 raise RuntimeError(f"the build failed: {(done.stdout + done.stderr)[-300:]}")
             bench.row("book", case, [time.perf_counter() - started], "s")
 
 
-SECTIONS = {f.__name__: f for f in (ceilings, nets, layouts, optimisers, compiling, threads, feeding, fitting, testing, looking, scaling, book)}  # fmt: skip
+SECTIONS = {
+    f.__name__: f
+    for f in (
+        ceilings,
+        nets,
+        layouts,
+        optimisers,
+        compiling,
+        threads,
+        feeding,
+        fitting,
+        testing,
+        looking,
+        scaling,
+        book,
+    )
+}

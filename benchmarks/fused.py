@@ -24,7 +24,9 @@ class ConvReLU(torch.autograd.Function):
     """relu(conv2d(x, weight, bias)), stride 1. ``mask`` is :func:`_mask` or a compiled version of it."""
 
     @staticmethod
-    def forward(ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int], mask) -> Tensor:
+    def forward(
+        ctx, x: Tensor, weight: Tensor, bias: Tensor, padding: tuple[int, int], mask
+    ) -> Tensor:
         kind = x.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         x, kernel, shift = x.to(dtype), weight.to(dtype), bias.to(dtype)
@@ -58,7 +60,9 @@ class FusedConv(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         weight = self.conv.weight
         if self.missing:  # tensor cores take channels in eights: zeros for images and weights
-            x = F.pad(x, (0, 0, 0, 0, 0, self.missing)).contiguous(memory_format=torch.channels_last)  # (N, 8, H, W)
+            x = F.pad(x, (0, 0, 0, 0, 0, self.missing)).contiguous(
+                memory_format=torch.channels_last
+            )  # (N, 8, H, W)
             weight = F.pad(weight, (0, 0, 0, 0, 0, self.missing))  # (C, 8, 3, 3)
         return ConvReLU.apply(x, weight, self.conv.bias, self.conv.padding, self.mask)
 

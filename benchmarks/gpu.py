@@ -88,7 +88,9 @@ def needs(seconds: float) -> Callable:
 def floor(bench: Bench, name: str, training: bool, fusion: str) -> Callable[[Device], Roofline]:
     """Ceilings -> the floor model at the plan's size."""
     p = bench.plan
-    return lambda machine: roofline(name, machine, p.batch, fusion, training, width=p.width, image_size=p.image)
+    return lambda machine: roofline(
+        name, machine, p.batch, fusion, training, width=p.width, image_size=p.image
+    )
 
 
 def rate(model: Callable[[Device], Roofline]) -> Callable[[Device], float]:
@@ -128,18 +130,28 @@ def variants(
                 if how == "compiled":
                     net = torch.compile(net, dynamic=False, backend=p.backend)
                 elif how in ("function", "padded", "masked"):
-                    mask = torch.compile(_mask, dynamic=True, backend=p.backend) if how == "masked" else _mask
+                    mask = (
+                        torch.compile(_mask, dynamic=True, backend=p.backend)
+                        if how == "masked"
+                        else _mask
+                    )
                     net = fuse(net, mask, 0 if how == "function" else 8)
                 elif how == "16-bit":
                     net, data, dtype = net.to(p.dtype), images.to(p.dtype), torch.float32
                 ready[kind] = (net, data, dtype)
             net, data, dtype = ready[kind]
-            step = training_step(net, data, labels, dtype) if training else inference(net, data, dtype)
+            step = (
+                training_step(net, data, labels, dtype) if training else inference(net, data, dtype)
+            )
             step()
             cases[label] = times(graphed(step) if graph and p.cuda else step, p.steps)
-            fusion[label] = {"compiled": "inductor", "eager": "eager", "16-bit": "eager"}.get(how, "conv")
+            fusion[label] = {"compiled": "inductor", "eager": "eager", "16-bit": "eager"}.get(
+                how, "conv"
+            )
         except Exception as error:
-            if isinstance(error, TimeoutError) or bench.left <= 0:  # a compiler may wrap the alarm in an error of its own
+            if (
+                isinstance(error, TimeoutError) or bench.left <= 0
+            ):  # a compiler may wrap the alarm in an error of its own
                 raise TimeoutError(str(error)) from error
             bench.skipped[f"{name}, {'training' if training else 'inference'}, {label}"] = (
                 f"{type(error).__name__}: {str(error)[:200]}"
@@ -148,7 +160,9 @@ def variants(
     return cases, fusion
 
 
-def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], against: str | None = None) -> None:
+def measured(
+    bench: Bench, name: str, training: bool, names: tuple[str, ...], against: str | None = None
+) -> None:
     """Compare variants of one network; write each with its floor, the "full" floor and, for the best, the goal."""
     p, what = bench.plan, "training" if training else "inference"
     cases, fusion = variants(bench, name, training, names)
@@ -163,7 +177,9 @@ def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], ag
         against=against if against in cases else None,
         note=f"{p.dtype}, batch {p.batch}, {p.image} pixels",
     )
-    own = {label: row["median"] for label, row in rows.items() if not label.startswith("torchvision")}
+    own = {
+        label: row["median"] for label, row in rows.items() if not label.startswith("torchvision")
+    }
     best = max(own, key=own.get)
     best_of = bench.facts.setdefault("best", {}).setdefault(what, {})
     if own[best] > best_of.get(name, {}).get("images_per_s", 0):
@@ -177,15 +193,22 @@ def measured(bench: Bench, name: str, training: bool, names: tuple[str, ...], ag
         }
     if (goal := GOALS.get((what, name))) is not None:
         bench.facts.setdefault("goals", {})[f"{what} {name}"] = {
-            "goal": goal, "reached": best_of[name]["images_per_s"], "met": best_of[name]["images_per_s"] >= goal,
-        }  # fmt: skip
-    theirs = {label: row["median"] for label, row in rows.items() if label.startswith("torchvision")}
+            "goal": goal,
+            "reached": best_of[name]["images_per_s"],
+            "met": best_of[name]["images_per_s"] >= goal,
+        }
+    theirs = {
+        label: row["median"] for label, row in rows.items() if label.startswith("torchvision")
+    }
     if theirs and name == "D":
         rival = max(theirs, key=theirs.get)
         ratio = own[best] / theirs[rival]
         bench.facts.setdefault("goals", {})[f"{what} D over torchvision"] = {
-            "goal": TIMES_TORCHVISION, "reached": ratio, "met": ratio >= TIMES_TORCHVISION, "rival": rival,
-        }  # fmt: skip
+            "goal": TIMES_TORCHVISION,
+            "reached": ratio,
+            "met": ratio >= TIMES_TORCHVISION,
+            "rival": rival,
+        }
     del cases
     release(bench)
 
@@ -202,7 +225,13 @@ def release(bench: Bench) -> None:
 def ceilings(bench: Bench) -> None:
     """The two ceilings: large products and copies of random numbers."""
     p = bench.plan
-    bench.ceilings = partial(measure, p.device, str(p.dtype).removeprefix("torch."), rounds=10 if p.cuda else 1, size=p.product)
+    bench.ceilings = partial(
+        measure,
+        p.device,
+        str(p.dtype).removeprefix("torch."),
+        rounds=10 if p.cuda else 1,
+        size=p.product,
+    )
     bench.probe()
     bench.row("ceilings", f"{p.dtype} product", [bench.machine.flops / 1e12], "TFLOP/s")
     bench.row("ceilings", "copy", [bench.machine.bandwidth / 1e9], "GB/s")
@@ -211,7 +240,9 @@ def ceilings(bench: Bench) -> None:
 @needs(60)
 def d_without_compiling(bench: Bench) -> None:
     """D, training: what needs no compiler: eager, one kernel for conv+bias+ReLU, CUDA graphs."""
-    measured(bench, "D", True, ("eager", "eager+graph", "function", "padded", "padded+graph"), "eager")
+    measured(
+        bench, "D", True, ("eager", "eager+graph", "function", "padded", "padded+graph"), "eager"
+    )
 
 
 @needs(120)
@@ -236,8 +267,19 @@ def d_candidates(bench: Bench) -> None:
 @needs(60)
 def d_inference(bench: Bench) -> None:
     """D, inference: eager, one kernel, 16-bit weights, torch.compile, graphs, torchvision."""
-    names = ("eager", "eager+graph", "function+graph", "padded+graph", "16-bit", "16-bit+graph", "compiled", "compiled+graph",
-             "torchvision eager", "torchvision compiled", "torchvision compiled+graph")  # fmt: skip
+    names = (
+        "eager",
+        "eager+graph",
+        "function+graph",
+        "padded+graph",
+        "16-bit",
+        "16-bit+graph",
+        "compiled",
+        "compiled+graph",
+        "torchvision eager",
+        "torchvision compiled",
+        "torchvision compiled+graph",
+    )
     measured(bench, "D", False, names, "torchvision compiled")
 
 
@@ -249,9 +291,19 @@ def other_nets(bench: Bench) -> None:
             bench.skipped[f"{name}"] = f"not started: {bench.left:.0f} s were left"
             continue
         rival = ("torchvision eager+graph",) if name in TORCHVISION else ()
-        measured(bench, name, True, ("eager", "function+graph", "padded+graph", *rival), rival[0] if rival else "eager")
         measured(
-            bench, name, False, ("eager", "function+graph", "padded+graph", *rival), rival[0] if rival else "eager"
+            bench,
+            name,
+            True,
+            ("eager", "function+graph", "padded+graph", *rival),
+            rival[0] if rival else "eager",
+        )
+        measured(
+            bench,
+            name,
+            False,
+            ("eager", "function+graph", "padded+graph", *rival),
+            rival[0] if rival else "eager",
         )
 
 
@@ -277,7 +329,9 @@ def layouts(bench: Bench) -> None:
         (f"{p.dtype}, NCHW", p.dtype, "NCHW", True),
         (f"{p.dtype}, channels_last", p.dtype, "channels_last", True),
     ):
-        step = training_step(model(bench, "D", layout=layout), *batch(size, p.image, 1000, p.device, layout), dtype)
+        step = training_step(
+            model(bench, "D", layout=layout), *batch(size, p.image, 1000, p.device, layout), dtype
+        )
         cases[label] = partial(with_tf32, tf32, times(step, 2))
     rows = bench.compare(
         "layouts, D",
@@ -294,7 +348,12 @@ def layouts(bench: Bench) -> None:
         data = batch(p.batch, p.image, 1000, p.device, "channels_last")
         cases[kind] = times(training_step(model(bench, "D"), *data, p.dtype, kind), 2)
     bench.compare(
-        "step by optimiser, D", cases, 2 * p.batch, rounds=max(1, p.rounds // 2), against="loop", note="eager"
+        "step by optimiser, D",
+        cases,
+        2 * p.batch,
+        rounds=max(1, p.rounds // 2),
+        against="loop",
+        note="eager",
     )
     del cases
     release(bench)
@@ -326,10 +385,21 @@ def notes(bench: Bench) -> None:
             optimiser.step()
             loss.item()
 
-    eager = training_step(model(bench, "D"), *batch(p.batch, p.image, 1000, p.device, "channels_last"), p.dtype)
-    cases = {"loop of the study notes": partial(with_tf32, False, loop), "eager": times(eager, p.steps)}
+    eager = training_step(
+        model(bench, "D"), *batch(p.batch, p.image, 1000, p.device, "channels_last"), p.dtype
+    )
+    cases = {
+        "loop of the study notes": partial(with_tf32, False, loop),
+        "eager": times(eager, p.steps),
+    }
     amount = {"loop of the study notes": len(labels) * p.steps, "eager": p.batch * p.steps}
-    bench.compare("study notes, D", cases, amount, rounds=max(1, p.rounds // 2), against="loop of the study notes")
+    bench.compare(
+        "study notes, D",
+        cases,
+        amount,
+        rounds=max(1, p.rounds // 2),
+        against="loop of the study notes",
+    )
     release(bench)
 
 
@@ -348,10 +418,17 @@ def profile(bench: Bench) -> None:
             if p.cuda:
                 torch.cuda.synchronize()
         own = "self_device_time_total" if p.cuda else "self_cpu_time_total"
-        events = [e for e in seen.key_averages() if not p.cuda or e.device_type == torch.autograd.DeviceType.CUDA]
+        events = [
+            e
+            for e in seen.key_averages()
+            if not p.cuda or e.device_type == torch.autograd.DeviceType.CUDA
+        ]
         total = sum(getattr(e, own) for e in events) or 1
         top = sorted(events, key=lambda e: -getattr(e, own))[:15]
-        found = [{"kernel": e.key[:120], "share": getattr(e, own) / total, "calls": e.count / p.steps} for e in top]
+        found = [
+            {"kernel": e.key[:120], "share": getattr(e, own) / total, "calls": e.count / p.steps}
+            for e in top
+        ]
         bench.facts.setdefault("profile", {})[label] = found
         for row in found[:6]:
             bench.say(f"  {label}: {row['share']:5.1%}  {row['kernel'][:90]}")
@@ -369,18 +446,31 @@ def feeding(bench: Bench) -> None:
     scenes = ShapesDataset("train", p.images, size=size, device=p.device)
     held = in_memory(scenes, device=p.device)
     mean, eigen = mean_rgb(held), pca_rgb(held)
-    loader = Loader(held, p.batch, crop=p.image, scales=(size, 2 * size), mean=mean, colour=eigen, device=p.device)
+    loader = Loader(
+        held,
+        p.batch,
+        crop=p.image,
+        scales=(size, 2 * size),
+        mean=mean,
+        colour=eigen,
+        device=p.device,
+    )
     count = min(p.images, 4 * p.batch)
     indices = torch.arange(count)
     cases = {
         f"scenes drawn, {size} pixels": lambda: scenes.batch(indices),
         "crops with jitter and colour": lambda: sum(len(y) for _, y, _ in loader.epoch(0)),
     }
-    amount = {f"scenes drawn, {size} pixels": count, "crops with jitter and colour": len(loader) * p.batch}
+    amount = {
+        f"scenes drawn, {size} pixels": count,
+        "crops with jitter and colour": len(loader) * p.batch,
+    }
     rows = bench.compare("data", cases, amount, rounds=3 if p.cuda else 1)
     best = bench.facts.get("best", {}).get("training", {}).get("D", {}).get("images_per_s")
     if best:
-        bench.facts["data_over_training"] = {label: row["median"] / best for label, row in rows.items()}
+        bench.facts["data_over_training"] = {
+            label: row["median"] / best for label, row in rows.items()
+        }
 
 
 @needs(60)
@@ -393,13 +483,24 @@ def fitting(bench: Bench) -> None:
     size = p.image * 8 // 7
     data = in_memory(ShapesDataset("train", p.images, size=size, device=p.device), device=p.device)
     recipe = Recipe(
-        "D", lr=1e-4, crop=p.image, scales=size, batch_size=p.batch, width=p.width, max_epochs=2, gain=1 / 64
+        "D",
+        lr=1e-4,
+        crop=p.image,
+        scales=size,
+        batch_size=p.batch,
+        width=p.width,
+        max_epochs=2,
+        gain=1 / 64,
     )
     precision = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}[p.dtype]
     for label, fusion, compiled in (("as it is", "eager", False), ("compiled", "inductor", True)):
         with backend(p.backend):
-            run = fit(recipe, data, device=p.device, precision=precision, compile=compiled, log=None)
-        second = [run.history["images_per_s"][1]]  # the second epoch: nothing is compiled or chosen in it
+            run = fit(
+                recipe, data, device=p.device, precision=precision, compile=compiled, log=None
+            )
+        second = [
+            run.history["images_per_s"][1]
+        ]  # the second epoch: nothing is compiled or chosen in it
         bench.row("fit, D", label, second, "images/s", floor=rate(floor(bench, "D", True, fusion)))
         release(bench)
 
@@ -426,11 +527,18 @@ def testing(bench: Bench) -> None:
     for scale in (p.scale, p.scale * 3 // 2):
         count = 64 if p.cuda else 1
         images = torch.randint(256, (count, 3, scale, scale), dtype=torch.uint8, device=p.device)
-        cases = {m: partial(predict, net, images, m, scale, dtype=p.dtype) for m in ("multi_crop", "dense")}
-        row = bench.compare(f"testing, Q = {scale}", cases, count, rounds=3 if p.cuda else 1, against="multi_crop")[
-            "dense"
-        ]
-        saving = 50 * count_macs("D", p.image, width=p.width) / (2 * dense_macs("D", scale, p.image, width=p.width))
+        cases = {
+            m: partial(predict, net, images, m, scale, dtype=p.dtype)
+            for m in ("multi_crop", "dense")
+        }
+        row = bench.compare(
+            f"testing, Q = {scale}", cases, count, rounds=3 if p.cuda else 1, against="multi_crop"
+        )["dense"]
+        saving = (
+            50
+            * count_macs("D", p.image, width=p.width)
+            / (2 * dense_macs("D", scale, p.image, width=p.width))
+        )
         row |= {"arithmetic_saving": saving, "saving_reached": row["times"]["median"] / saving}
     release(bench)
 
@@ -456,31 +564,54 @@ SECTIONS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--tiny", action="store_true", help="rehearse on the CPU")
-    parser.add_argument("--no-torchvision", action="store_true", help="with --tiny: leave torchvision's large nets out")
     parser.add_argument(
-        "--seconds", type=float, default=560, help="no section starts later, and an alarm ends the one that runs"
+        "--no-torchvision",
+        action="store_true",
+        help="with --tiny: leave torchvision's large nets out",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=560,
+        help="no section starts later, and an alarm ends the one that runs",
     )
     parser.add_argument("--only", help=f"sections, separated by commas: {', '.join(SECTIONS)}")
-    parser.add_argument("--out", type=Path, help="folder of the JSON (results; with --tiny: _build)")
+    parser.add_argument(
+        "--out", type=Path, help="folder of the JSON (results; with --tiny: _build)"
+    )
     given = parser.parse_args(argv)
     names = given.only.split(",") if given.only else list(SECTIONS)
     names = ["ceilings", *(name for name in names if name != "ceilings")]  # every floor needs them
     if unknown := [name for name in names if name not in SECTIONS]:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     if not given.tiny and not torch.cuda.is_available():
-        parser.error("PyTorch sees no GPU here; --tiny rehearses on the CPU, python -m benchmarks measures it")
+        parser.error(
+            "PyTorch sees no GPU here; --tiny rehearses on the CPU, python -m benchmarks measures it"
+        )
     plan = Plan.tiny(torchvision=not given.no_torchvision) if given.tiny else Plan()
     if plan.cuda:
         torch.backends.cudnn.benchmark = True  # all batches have one shape
         torch.set_float32_matmul_precision("high")
-        if torch.cuda.get_device_capability() < (8, 0):  # no bf16 arithmetic: float16, a quarter of the batch
+        if torch.cuda.get_device_capability() < (
+            8,
+            0,
+        ):  # no bf16 arithmetic: float16, a quarter of the batch
             plan.dtype, plan.batch = torch.float16, 64
     torch.manual_seed(0)
     bench = Bench(plan.device, Path("."), given.seconds)
-    name = f"bench-{slug(bench.provenance['device'])}.json" if plan.cuda else "bench-gpu-rehearsal.json"
-    bench.path, bench.plan = (given.out or ROOT / ("_build" if given.tiny else "results")) / name, plan
+    name = (
+        f"bench-{slug(bench.provenance['device'])}.json"
+        if plan.cuda
+        else "bench-gpu-rehearsal.json"
+    )
+    bench.path, bench.plan = (
+        (given.out or ROOT / ("_build" if given.tiny else "results")) / name,
+        plan,
+    )
     if hasattr(signal, "SIGALRM"):
         signal.signal(signal.SIGALRM, overrun)
         signal.setitimer(signal.ITIMER_REAL, given.seconds)
@@ -493,8 +624,13 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(signal, "SIGALRM"):
             signal.setitimer(signal.ITIMER_REAL, 0)
     for goal, found in bench.facts.get("goals", {}).items():
-        print(f"goal {goal}: {found['reached']:,.2f} of {found['goal']:,} {'met' if found['met'] else 'NOT met'}")
-    print(f"{len(bench.rows)} rows in {bench.path}" + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items()))
+        print(
+            f"goal {goal}: {found['reached']:,.2f} of {found['goal']:,} {'met' if found['met'] else 'NOT met'}"
+        )
+    print(
+        f"{len(bench.rows)} rows in {bench.path}"
+        + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items())
+    )
     return 0
 
 

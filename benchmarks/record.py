@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
 
@@ -29,7 +29,8 @@ def device_name(device: str) -> str:
         return torch.cuda.get_device_name(device)
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.processor()
+        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
+        platform.processor(),
     )
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return f"{model or platform.machine()}, {cores} cores"
@@ -44,7 +45,9 @@ def version(name: str) -> str:
 
 def commit() -> str:
     """The short commit, with a plus sign where tracked files have changes; empty outside a git checkout."""
-    git = lambda *words: subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True).stdout.strip()
+    git = lambda *words: subprocess.run(
+        ["git", "-C", str(ROOT), *words], capture_output=True, text=True
+    ).stdout.strip()
     try:
         head = git("rev-parse", "--short=7", "HEAD")
         return head + "+" * bool(head and git("status", "--porcelain", "--untracked-files=no"))
@@ -59,12 +62,15 @@ def provenance(device: str, seed: int) -> dict:
     found = {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
         "commit": commit(),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "load_average_before": [round(x, 2) for x in os.getloadavg()],
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in VERSIONED}},
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in VERSIONED},
+        },
         "seed": seed,
     }
     if device.startswith("cuda"):
@@ -82,7 +88,12 @@ class Bench:
     """Collects rows and failures; ``save`` after each. ``seconds``: no section starts once they have passed."""
 
     def __init__(
-        self, device: str, path: Path, seconds: float = 1e9, seed: int = 0, say: Callable[[str], object] = print
+        self,
+        device: str,
+        path: Path,
+        seconds: float = 1e9,
+        seed: int = 0,
+        say: Callable[[str], object] = print,
     ):
         self.device, self.path, self.seed, self.say = device, Path(path), seed, say
         self.start, self.seconds = time.perf_counter(), seconds
@@ -123,11 +134,19 @@ class Bench:
         for name, values in seconds.items():
             count = amount[name] if isinstance(amount, Mapping) else amount
             rates = values if unit == "s" else [count / value for value in values]
-            row = self.row(section, name, rates, unit, floor=(floors or {}).get(name), note=note, quiet=True)
+            row = self.row(
+                section, name, rates, unit, floor=(floors or {}).get(name), note=note, quiet=True
+            )
             if against is not None and name != against:
                 base = amount[against] if isinstance(amount, Mapping) else amount
-                ratios = [(count / mine) / (base / theirs) for mine, theirs in zip(values, seconds[against])]
-                row |= {"against": against, "times": dict(zip(("median", "low", "high"), spread(ratios)))}
+                ratios = [
+                    (count / mine) / (base / theirs)
+                    for mine, theirs in zip(values, seconds[against])
+                ]
+                row |= {
+                    "against": against,
+                    "times": dict(zip(("median", "low", "high"), spread(ratios))),
+                }
             self.say(line(row))
             found[name] = row
         self.save()
@@ -137,7 +156,9 @@ class Bench:
         """Measure the ceilings; keep the best that this run has seen."""
         found = self.ceilings()
         best = self.machine or found
-        self.machine = replace(best, flops=max(best.flops, found.flops), bandwidth=max(best.bandwidth, found.bandwidth))
+        self.machine = replace(
+            best, flops=max(best.flops, found.flops), bandwidth=max(best.bandwidth, found.bandwidth)
+        )
 
     def row(self, section, case, values, unit, *, floor=None, note="", quiet=False) -> dict:
         """One row: median and quartiles of ``values``; ``floor`` gives the share that the median reaches."""
@@ -166,13 +187,17 @@ class Bench:
         """Floors and shares of all rows, by the best ceilings so far."""
         for row, floor in self._floors:
             row["floor"] = floor(self.machine)
-            row["share"] = row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
+            row["share"] = (
+                row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
+            )
 
     def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
         """Each section in turn; one that fails, or has less time left than its ``need``, is noted and does not stop the others."""
         for name, section in sections.items():
             if self.left < getattr(section, "need", 0) or self.left <= 0:
-                self.skipped[name] = f"not started: {max(0, self.left):.0f} s of {self.seconds:g} were left"
+                self.skipped[name] = (
+                    f"not started: {max(0, self.left):.0f} s of {self.seconds:g} were left"
+                )
                 self.save()
                 continue
             self.say(f"\n{name}: {(section.__doc__ or name).strip().splitlines()[0]}")
@@ -182,7 +207,9 @@ class Bench:
             except Exception as error:
                 self.skipped[name] = f"{type(error).__name__}: {str(error).strip()[:300]}"
                 self.say(f"  FAILED: {self.skipped[name]}")
-            self.facts.setdefault("section_seconds", {})[name] = round(time.perf_counter() - began, 1)
+            self.facts.setdefault("section_seconds", {})[name] = round(
+                time.perf_counter() - began, 1
+            )
             self.save()
 
     def save(self) -> None:
@@ -209,12 +236,12 @@ class Bench:
 def line(row: dict) -> str:
     """A row as text: median, quartiles, ratio, share of the floor."""
     number = lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    text = (
-        f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
-    )
+    text = f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
     if "times" in row:
         times = row["times"]
-        text += f"  {times['median']:.2f}x [{times['low']:.2f}, {times['high']:.2f}] {row['against']}"
+        text += (
+            f"  {times['median']:.2f}x [{times['low']:.2f}, {times['high']:.2f}] {row['against']}"
+        )
     return text + (f"  {row['share']:.0%} of the floor model" if "share" in row else "")
 
 

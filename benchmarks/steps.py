@@ -28,7 +28,11 @@ def network(name: str, device: str = "cpu", library: str = "vggbook", **options)
 def precise(device: str, dtype: torch.dtype):
     """Autocast to a 16-bit type, without its cache, so that a step can be recorded as a CUDA graph; nothing for float32."""
     kind = torch.device(device).type
-    return torch.autocast(kind, dtype, cache_enabled=False) if dtype != torch.float32 else contextlib.nullcontext()
+    return (
+        torch.autocast(kind, dtype, cache_enabled=False)
+        if dtype != torch.float32
+        else contextlib.nullcontext()
+    )
 
 
 def batch(
@@ -36,7 +40,9 @@ def batch(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Random images (N, 3, H, W) of the spread of mean-subtracted pixels over 255, and labels (N,)."""
     generator = torch.Generator(device).manual_seed(seed)
-    images = torch.randn(size, 3, image_size, image_size, device=device, generator=generator).mul_(0.25)
+    images = torch.randn(size, 3, image_size, image_size, device=device, generator=generator).mul_(
+        0.25
+    )
     labels = torch.randint(classes, (size,), device=device, generator=generator)
     return images.contiguous(memory_format=LAYOUTS[layout]), labels
 
@@ -71,7 +77,9 @@ def training_step(
     return step
 
 
-def inference(model: nn.Module, images: torch.Tensor, dtype: torch.dtype = torch.float32) -> Callable[[], torch.Tensor]:
+def inference(
+    model: nn.Module, images: torch.Tensor, dtype: torch.dtype = torch.float32
+) -> Callable[[], torch.Tensor]:
     """One forward pass without gradients, in evaluation mode."""
     device = str(images.device)
     model.eval()

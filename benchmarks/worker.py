@@ -38,7 +38,9 @@ def parallel(given: argparse.Namespace) -> dict:
     step, model, data = setup(given)
     many = max(1, given.rounds // 3)
     if "RANK" not in os.environ:
-        return {"step": [s / many for s in stopwatch({"step": times(step, many)}, given.rounds)["step"]]}
+        return {
+            "step": [s / many for s in stopwatch({"step": times(step, many)}, given.rounds)["step"]]
+        }
     import torch.distributed as dist
     from torch.nn.parallel import DistributedDataParallel
 
@@ -73,8 +75,14 @@ def parallel(given: argparse.Namespace) -> dict:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=("step", "parallel"))
-    for name, kind, default in (("threads", int, 1), ("seconds", float, 3.0), ("image", int, 64), ("batch", int, 128),
-                                ("width", float, 0.125), ("rounds", int, 5)):  # fmt: skip
+    for name, kind, default in (
+        ("threads", int, 1),
+        ("seconds", float, 3.0),
+        ("image", int, 64),
+        ("batch", int, 128),
+        ("width", float, 0.125),
+        ("rounds", int, 5),
+    ):
         parser.add_argument(f"--{name}", type=kind, default=default)
     given = parser.parse_args()
     torch.manual_seed(0)

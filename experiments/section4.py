@@ -54,7 +54,9 @@ class Grid:
     lr_drops: int = 2
     max_epochs: int = 32
     fine_epochs: int = 12  # of a net that goes on from another scale
-    crop_test: int = 1024  # test images of the 50-crop rows: these cost as much as all other tests together
+    crop_test: int = (
+        1024  # test images of the 50-crop rows: these cost as much as all other tests together
+    )
     start_epochs: int = 3  # length of the runs that ask only whether a net leaves ln(classes)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
@@ -103,7 +105,9 @@ class Plan:
     @property
     def name(self) -> str:
         jitter = "-".join(map(str, self.S)) if isinstance(self.S, tuple) else str(self.S)
-        return f"{self.config}/{jitter}" + ("/random" if self.start == "random" and self.config in "BCDE" else "")
+        return f"{self.config}/{jitter}" + (
+            "/random" if self.start == "random" and self.config in "BCDE" else ""
+        )
 
 
 _JITTER = (256, 512)
@@ -118,7 +122,10 @@ PLANS = (
 )
 FUSIONS = (("D/256-512", "E/256-512"),)
 # how D starts: (scheme, batch norm); "A" is the paper's cure, four convolutions and the FC layers of the trained A
-STARTS = (*((scheme, norm) for norm in (False, True) for scheme in ("paper", "std0.01", "glorot", "he")), ("A", False))
+STARTS = (
+    *((scheme, norm) for norm in (False, True) for scheme in ("paper", "std0.01", "glorot", "he")),
+    ("A", False),
+)
 
 
 def start_name(scheme: str, norm: bool) -> str:
@@ -134,7 +141,11 @@ def methods(plan: Plan) -> list[tuple[str, tuple[int, ...], bool]]:
     single, several = test_scales(plan.S, single=True), test_scales(plan.S)
     ways = [("centre_crop", single, False), ("dense", single, True), ("dense", several, True)]
     if isinstance(plan.S, tuple) and plan.config in "DE":  # Table 5
-        ways += [("dense_of_crops", several, True), ("multi_crop", several, True), ("both", several, True)]
+        ways += [
+            ("dense_of_crops", several, True),
+            ("multi_crop", several, True),
+            ("both", several, True),
+        ]
     return ways
 
 
@@ -147,7 +158,12 @@ class Section4:
     """A grid on a device, with its folders."""
 
     def __init__(
-        self, grid: Grid, device: str = "cpu", results: Path | None = None, work: Path | None = None, say=print
+        self,
+        grid: Grid,
+        device: str = "cpu",
+        results: Path | None = None,
+        work: Path | None = None,
+        say=print,
     ):
         self.grid, self.device, self.say = grid, device, say
         self.results = results or ROOT / "results" / f"section4-{grid.name}"
@@ -163,8 +179,15 @@ class Section4:
             }  # one seed at a time in memory
             g = self.grid
             count = {"train": g.train, "val": g.val, "test": g.test}[split]
-            shapes = ShapesDataset(split, count, seed=seed, size=g.pixels(512), difficulty=g.difficulty, hint=g.hint,
-                                   device=self.device)  # fmt: skip
+            shapes = ShapesDataset(
+                split,
+                count,
+                seed=seed,
+                size=g.pixels(512),
+                difficulty=g.difficulty,
+                hint=g.hint,
+                device=self.device,
+            )
             self._sets[wanted] = in_memory(shapes, size=S and g.pixels(S), device=self.device)
         return self._sets[wanted]
 
@@ -178,12 +201,28 @@ class Section4:
         """The paper's recipe (Sect. 3.1) at the grid's sizes; nets that go on from another scale start at a tenth of the rate."""
         g = self.grid
         S = tuple(map(g.pixels, plan.S)) if isinstance(plan.S, tuple) else g.pixels(plan.S)
-        base = Recipe(plan.config, crop=g.crop, scales=S, batch_size=g.batch_size, lr=g.lr, width=g.width, gain=g.gain, seed=seed,
-                      patience=g.patience, lr_drops=g.lr_drops, max_epochs=g.max_epochs)  # fmt: skip
+        base = Recipe(
+            plan.config,
+            crop=g.crop,
+            scales=S,
+            batch_size=g.batch_size,
+            lr=g.lr,
+            width=g.width,
+            gain=g.gain,
+            seed=seed,
+            patience=g.patience,
+            lr_drops=g.lr_drops,
+            max_epochs=g.max_epochs,
+        )
         return (
             base
             if plan.S == 256
-            else replace(base, lr=g.lr / 10, lr_drops=g.lr_drops - 1, max_epochs=min(g.fine_epochs, g.max_epochs))
+            else replace(
+                base,
+                lr=g.lr / 10,
+                lr_drops=g.lr_drops - 1,
+                max_epochs=min(g.fine_epochs, g.max_epochs),
+            )
         )
 
     def run(self, plan: Plan, seed: int) -> dict:
@@ -200,14 +239,25 @@ class Section4:
                     f"{plan.name}, seed {seed}, starts from {plan.start}: run that first ({start.name} is missing)"
                 )
         train = self.data("train", seed, S)
-        result = fit(self.recipe(plan, seed), train, self.data("val", seed, S), out=folder, init_from=start,
-                     device=self.device, log=None)  # fmt: skip
+        result = fit(
+            self.recipe(plan, seed),
+            train,
+            self.data("val", seed, S),
+            out=folder,
+            init_from=start,
+            device=self.device,
+            log=None,
+        )
         trained = time.monotonic() - began
         errors, test, found = {}, self.data("test", seed), {}
         labels = test.labels.cpu()
         prepare = lambda x: (x.float() - result.mean.to(x.device)[:, None, None]) * self.grid.gain
         for method, scales, flip in methods(plan):
-            few = self.grid.crop_test if method in ("dense_of_crops", "multi_crop", "both") else len(test)
+            few = (
+                self.grid.crop_test
+                if method in ("dense_of_crops", "multi_crop", "both")
+                else len(test)
+            )
             if method == "dense_of_crops":
                 posteriors = found["dense", scales][:few]
             elif method == "both":  # the mean of the two soft-max outputs (Sect. 4.3)
@@ -216,7 +266,10 @@ class Section4:
                 way, grid = ("multi_crop", 1) if method == "centre_crop" else (method, 5)
                 images, Q = test.images[:few].split(256), tuple(map(self.grid.pixels, scales))
                 posteriors = torch.cat(
-                    [predict(result.model, x, way, Q, flip, grid=grid, preprocess=prepare) for x in images]
+                    [
+                        predict(result.model, x, way, Q, flip, grid=grid, preprocess=prepare)
+                        for x in images
+                    ]
                 )
             found[method, scales] = posteriors  # (images, classes)
             errors[key(method, scales)] = error_rates(posteriors, labels[: len(posteriors)])
@@ -236,21 +289,41 @@ class Section4:
         target, folder = self.path(name, seed), self.folder(name, seed)
         if target.exists():
             return json.loads(target.read_text())
-        began, cure = time.monotonic(), self.folder("A/256", seed) / "last.pt" if scheme == "A" else None
+        began, cure = (
+            time.monotonic(),
+            self.folder("A/256", seed) / "last.pt" if scheme == "A" else None,
+        )
         if cure and not cure.exists():
             raise FileNotFoundError(f"{name}, seed {seed}, starts from A/256: run that first")
         base = self.recipe(Plan("D", 256, "random"), seed)
         recipe = replace(
-            base, init="he" if scheme == "A" else scheme, batch_norm=norm, max_epochs=self.grid.start_epochs
+            base,
+            init="he" if scheme == "A" else scheme,
+            batch_norm=norm,
+            max_epochs=self.grid.start_epochs,
         )
-        record = {"run": {"name": name, "seed": seed, "config": "D", "scheme": scheme, "batch_norm": norm}}
+        record = {
+            "run": {"name": name, "seed": seed, "config": "D", "scheme": scheme, "batch_norm": norm}
+        }
         try:
             train, val = (self.data(split, seed, 256) for split in ("train", "val"))
-            history = fit(recipe, train, val, out=folder, init_from=cure, device=self.device, log=None).history
-            record |= {"curve": history.rows, "losses": [round(x, 4) for x in history.losses], "diverged": ""}
+            history = fit(
+                recipe, train, val, out=folder, init_from=cure, device=self.device, log=None
+            ).history
+            record |= {
+                "curve": history.rows,
+                "losses": [round(x, 4) for x in history.losses],
+                "diverged": "",
+            }
         except Diverged as error:
-            record |= {"curve": [], "losses": [], "diverged": f"loss not finite at step {error.step}"}
-        return self.write(target, record | {"seconds": {"all": round(time.monotonic() - began, 1)}}, seed)
+            record |= {
+                "curve": [],
+                "losses": [],
+                "diverged": f"loss not finite at step {error.step}",
+            }
+        return self.write(
+            target, record | {"seconds": {"all": round(time.monotonic() - began, 1)}}, seed
+        )
 
     def fuse(self, names: tuple[str, ...], seed: int) -> dict:
         """Average the stored posteriors of several nets (Sect. 4.4)."""
@@ -259,14 +332,27 @@ class Section4:
         if target.exists():
             return json.loads(target.read_text())
         files = [self.folder(n, seed) for n in names]
-        shared = sorted(set.intersection(*({f.stem for f in folder.glob("*@*.pt")} for folder in files)))
+        shared = sorted(
+            set.intersection(*({f.stem for f in folder.glob("*@*.pt")} for folder in files))
+        )
         if not shared:
-            raise FileNotFoundError(f"{name}, seed {seed}: no stored posteriors; run {' and '.join(names)} first")
+            raise FileNotFoundError(
+                f"{name}, seed {seed}: no stored posteriors; run {' and '.join(names)} first"
+            )
         labels = self.data("test", seed).labels.cpu()
-        mean = lambda stem: fuse([torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files])
+        mean = lambda stem: fuse(
+            [torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files]
+        )
         fused = {stem: mean(stem) for stem in shared}
-        errors = {stem: error_rates(posteriors, labels[: len(posteriors)]) for stem, posteriors in fused.items()}
-        return self.write(target, {"run": {"name": name, "nets": list(names), "seed": seed}, "errors": errors}, seed)
+        errors = {
+            stem: error_rates(posteriors, labels[: len(posteriors)])
+            for stem, posteriors in fused.items()
+        }
+        return self.write(
+            target,
+            {"run": {"name": name, "nets": list(names), "seed": seed}, "errors": errors},
+            seed,
+        )
 
     def write(self, target: Path, record: dict, seed: int) -> dict:
         """Provenance added, written whole or not at all."""
@@ -284,7 +370,8 @@ class Section4:
     def jobs(self, seed: int, only: list[str] | None = None) -> list[Job]:
         """Everything that one seed asks for, in an order in which it can be done."""
         trainings = [
-            Job(p.name, seed, () if p.start == "random" else (p.start,), partial(self.run, p, seed)) for p in PLANS
+            Job(p.name, seed, () if p.start == "random" else (p.start,), partial(self.run, p, seed))
+            for p in PLANS
         ]
         if only:
             return [job for job in trainings if job.name in only]
@@ -298,7 +385,9 @@ class Section4:
             for scheme, norm in STARTS
         ]
         return (
-            trainings + starts + [Job("+".join(nets), seed, nets, partial(self.fuse, nets, seed)) for nets in FUSIONS]
+            trainings
+            + starts
+            + [Job("+".join(nets), seed, nets, partial(self.fuse, nets, seed)) for nets in FUSIONS]
         )
 
     def everything(self, seeds, only: list[str] | None = None, wait: float = 5.0) -> None:
@@ -307,11 +396,17 @@ class Section4:
         known = {(job.name, job.seed) for job in jobs}
         while missing := [job for job in jobs if not self.path(job.name, job.seed).exists()]:
             for job in missing:
-                waits = [n for n in job.needs if (n, job.seed) in known and not self.path(n, job.seed).exists()]
+                waits = [
+                    n
+                    for n in job.needs
+                    if (n, job.seed) in known and not self.path(n, job.seed).exists()
+                ]
                 if not waits and self.take(job):
                     break
             else:
-                time.sleep(wait)  # the rest is being done, or waits for what is being done, elsewhere
+                time.sleep(
+                    wait
+                )  # the rest is being done, or waits for what is being done, elsewhere
 
     def take(self, job: Job) -> bool:
         """Do a job unless it is done or another process is at it."""
@@ -324,8 +419,12 @@ class Section4:
         except Timeout:
             return False
         errors, curve = record.get("errors", {}), record.get("curve", [])
-        shown = next((f"{m} {e['top1']:.1f} %" for m, e in errors.items() if m.startswith("dense@")), "")
-        shown = shown or (f"loss {curve[-1]['train_loss']:.3f}" if curve else record.get("diverged", ""))
+        shown = next(
+            (f"{m} {e['top1']:.1f} %" for m, e in errors.items() if m.startswith("dense@")), ""
+        )
+        shown = shown or (
+            f"loss {curve[-1]['train_loss']:.3f}" if curve else record.get("diverged", "")
+        )
         self.say(
             f"seed {job.seed}  {job.name:22} {len(curve):3d} epochs  {shown:20} {record.get('seconds', {}).get('all', 0):5.0f} s"
         )
@@ -344,11 +443,19 @@ def error_rates(posteriors: torch.Tensor, labels: torch.Tensor) -> dict[str, flo
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m experiments.section4", description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.section4", description=__doc__.partition("\n")[0]
+    )
     parser.add_argument("do", choices=("plan", "run"))
     parser.add_argument("--grid", choices=tuple(GRIDS), default="small")
     parser.add_argument("--seeds", type=int, nargs="+", help="default: the grid's")
-    parser.add_argument("--only", nargs="+", metavar="NAME", choices=[p.name for p in PLANS], help="runs, e.g. D/256")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        metavar="NAME",
+        choices=[p.name for p in PLANS],
+        help="runs, e.g. D/256",
+    )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(argv)
     grid = GRIDS[given.grid]

@@ -23,7 +23,14 @@ def html() -> Path:
 def chromium() -> str | None:
     """The system's Chromium or Chrome; the environment variable CHROMIUM names another."""
     mac = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
-    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome", "google-chrome-stable", mac]
+    names = [
+        os.environ.get("CHROMIUM"),
+        "chromium",
+        "chromium-browser",
+        "google-chrome",
+        "google-chrome-stable",
+        mac,
+    ]
     return next((found for name in names if name and (found := shutil.which(name))), None)
 
 
@@ -33,11 +40,21 @@ def browser():
     path = chromium()
     if path is None:
         if os.environ.get("CI"):
-            pytest.fail("no Chromium or Chrome on the PATH, and CI is set: browser tests must run here")
-        pytest.skip("no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM")
+            pytest.fail(
+                "no Chromium or Chrome on the PATH, and CI is set: browser tests must run here"
+            )
+        pytest.skip(
+            "no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM"
+        )
     from playwright.sync_api import sync_playwright
 
-    arguments = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking", "--no-first-run"]
+    arguments = [
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-dev-shm-usage",
+        "--disable-background-networking",
+        "--no-first-run",
+    ]
     with sync_playwright() as p:
         b = p.chromium.launch(executable_path=path, args=arguments)
         yield b

@@ -17,14 +17,26 @@ import torch
 from vggbook.data import ArrayDataset
 from vggbook.train import Recipe, fit, load_checkpoint
 
-RECIPE = Recipe("A", crop=32, scales=(32, 48), batch_size=8, width=1 / 32, gain=1 / 64, lr=0.02, max_epochs=3, patience=0)
+RECIPE = Recipe(
+    "A",
+    crop=32,
+    scales=(32, 48),
+    batch_size=8,
+    width=1 / 32,
+    gain=1 / 64,
+    lr=0.02,
+    max_epochs=3,
+    patience=0,
+)
 
 
 def sets():
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (64, 3, 40, 40), dtype=torch.uint8, generator=generator)
     labels = torch.arange(64) % 4
-    return ArrayDataset(images[:40], labels[:40], "abcd"), ArrayDataset(images[40:], labels[40:], "abcd")
+    return ArrayDataset(images[:40], labels[:40], "abcd"), ArrayDataset(
+        images[40:], labels[40:], "abcd"
+    )
 
 
 def train(out: Path, save_minutes: float) -> None:
@@ -37,7 +49,9 @@ def same(a, b) -> bool:
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k not in ("random", "images_per_s"))
+        return a.keys() == b.keys() and all(
+            same(a[k], b[k]) for k in a if k not in ("random", "images_per_s")
+        )
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
@@ -49,7 +63,9 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     draw = random.Random(args.seed)
-    context = multiprocessing.get_context("forkserver")  # children of a process that has imported everything and computed nothing
+    context = multiprocessing.get_context(
+        "forkserver"
+    )  # children of a process that has imported everything and computed nothing
     context.set_forkserver_preload(["vggbook.train", "numpy", "filelock", "torch._dynamo"])
 
     def child(out: Path, save_minutes: float):
@@ -61,14 +77,22 @@ def main() -> None:
         process.join(120)
         assert process.exitcode == 0, f"a run that nobody disturbed ended with {process.exitcode}"
 
-    with tempfile.TemporaryDirectory(dir="/dev/shm" if os.path.isdir("/dev/shm") else None) as temporary:  # memory: many small files
+    with tempfile.TemporaryDirectory(
+        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
+    ) as temporary:  # memory: many small files
         whole_run = Path(temporary, "whole")
         finished(child(whole_run, 0.0))
         begin = time.monotonic()
         finished(child(Path(temporary, "timed"), 0.0))
         seconds = time.monotonic() - begin
         whole = load_checkpoint(whole_run / "last.pt")
-        result = {"trials": args.trials, "kills": 0, "mid_epoch": 0, "equal": 0, "undisturbed_seconds": round(seconds, 2)}
+        result = {
+            "trials": args.trials,
+            "kills": 0,
+            "mid_epoch": 0,
+            "equal": 0,
+            "undisturbed_seconds": round(seconds, 2),
+        }
         for trial in range(args.trials):
             out = Path(temporary, str(trial))
             for _ in range(4):
@@ -81,9 +105,14 @@ def main() -> None:
                 result["kills"] += 1
                 found = [p for p in (out / "last.pt", out / "previous.pt") if p.exists()]
                 result["mid_epoch"] += bool(found) and load_checkpoint(found[0])["step"] > 0
-            finished(child(out, 10.0))  # to the end; where it is there already, this changes nothing
+            finished(
+                child(out, 10.0)
+            )  # to the end; where it is there already, this changes nothing
             last = load_checkpoint(out / "last.pt")
-            result["equal"] += all(same(last[k], whole[k]) for k in ("model", "optimizer", "plateau", "losses", "rows", "ended"))
+            result["equal"] += all(
+                same(last[k], whole[k])
+                for k in ("model", "optimizer", "plateau", "losses", "rows", "ended")
+            )
         print(json.dumps(result))
 
 

@@ -26,9 +26,13 @@ from vggbook.roofline import Device  # noqa: E402
 @pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
 def test_gradient_of_the_fused_convolution_is_exact(padding):
     generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
+    draw = lambda *shape: torch.randn(
+        *shape, dtype=torch.float64, generator=generator, requires_grad=True
+    )
     x, weight, bias = draw(2, 3, 6, 5), draw(4, 3, 3, 3), draw(4)
-    assert torch.autograd.gradcheck(lambda *a: ConvReLU.apply(*a, padding, _mask), (x, weight, bias))
+    assert torch.autograd.gradcheck(
+        lambda *a: ConvReLU.apply(*a, padding, _mask), (x, weight, bias)
+    )
     ours = ConvReLU.apply(x, weight, bias, padding, _mask)
     theirs = F.relu(F.conv2d(x, weight, bias, padding=padding))
     assert torch.equal(ours, theirs)
@@ -36,13 +40,22 @@ def test_gradient_of_the_fused_convolution_is_exact(padding):
     found = torch.autograd.grad(ours, (x, weight, bias), upstream)
     expected = torch.autograd.grad(theirs, (x, weight, bias), upstream)
     for a, b in zip(found, expected):
-        torch.testing.assert_close(a, b.to(a.dtype), rtol=1e-6, atol=1e-6)  # the bias gradient is summed in float32
+        torch.testing.assert_close(
+            a, b.to(a.dtype), rtol=1e-6, atol=1e-6
+        )  # the bias gradient is summed in float32
 
 
 @pytest.mark.parametrize("channels", [0, 8])
 @pytest.mark.parametrize("name", ["A", "C"])
 def test_fused_network_has_the_gradients_of_the_network(name, channels):
-    make = lambda: build(name, 5, width=1 / 16, image_size=32, dropout=0.0, generator=torch.Generator().manual_seed(1))
+    make = lambda: build(
+        name,
+        5,
+        width=1 / 16,
+        image_size=32,
+        dropout=0.0,
+        generator=torch.Generator().manual_seed(1),
+    )
     plain, fused = make(), fuse(make(), channels=channels)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     labels = torch.tensor([0, 3, 1])
@@ -81,17 +94,33 @@ def bench(tmp_path):
 
 
 def test_rates_and_ratios_come_from_the_seconds_of_each_round(bench, monkeypatch):
-    monkeypatch.setattr(record, "stopwatch", lambda cases, *a: {"slow": [4.0, 8.0, 2.0], "fast": [1.0, 4.0, 1.0]})
+    monkeypatch.setattr(
+        record, "stopwatch", lambda cases, *a: {"slow": [4.0, 8.0, 2.0], "fast": [1.0, 4.0, 1.0]}
+    )
     bench.machine = Device("by hand", 32.0, 1.0)
-    rows = bench.compare("s", {"slow": None, "fast": None}, 16, floors={"fast": lambda machine: machine.flops}, against="slow")
-    assert rows["slow"]["median"] == 4.0 and rows["fast"]["median"] == 16.0  # 16 images in 4, 8, 2 and 1, 4, 1 seconds
+    rows = bench.compare(
+        "s",
+        {"slow": None, "fast": None},
+        16,
+        floors={"fast": lambda machine: machine.flops},
+        against="slow",
+    )
+    assert (
+        rows["slow"]["median"] == 4.0 and rows["fast"]["median"] == 16.0
+    )  # 16 images in 4, 8, 2 and 1, 4, 1 seconds
     assert rows["fast"]["times"]["median"] == 2.0  # of 4, 2, 2
     assert rows["fast"]["share"] == 0.5 and "times" not in rows["slow"]
     found = json.loads(bench.path.read_text())
     assert [row["case"] for row in found["rows"]] == ["slow", "fast"]
-    assert {"command", "commit", "date", "device", "versions", "seed", "load_average_before"} <= set(
-        found["provenance"]
-    )
+    assert {
+        "command",
+        "commit",
+        "date",
+        "device",
+        "versions",
+        "seed",
+        "load_average_before",
+    } <= set(found["provenance"])
 
 
 def test_the_best_ceilings_of_the_run_count_for_all_rows(bench):
@@ -100,7 +129,14 @@ def test_the_best_ceilings_of_the_run_count_for_all_rows(bench):
     bench.probe()
     bench.row("s", "early", [5.0], "images/s", floor=lambda machine: machine.flops)
     assert bench.rows[0]["share"] == 0.5
-    rows = bench.compare("s", {"late": lambda: None}, 1, rounds=1, warmup=1, floors={"late": lambda machine: machine.bandwidth})
+    rows = bench.compare(
+        "s",
+        {"late": lambda: None},
+        1,
+        rounds=1,
+        warmup=1,
+        floors={"late": lambda machine: machine.bandwidth},
+    )
     assert set(rows) == {"late"} and (bench.machine.flops, bench.machine.bandwidth) == (20.0, 5.0)
     saved = json.loads(bench.path.read_text())
     assert saved["rows"][0]["share"] == 0.25 and saved["ceilings"]["flops_per_s"] == 20.0
@@ -108,7 +144,10 @@ def test_the_best_ceilings_of_the_run_count_for_all_rows(bench):
 
 def test_seconds_get_a_share_of_the_floor_too(bench, monkeypatch):
     monkeypatch.setattr(record, "stopwatch", lambda cases, *a: {"a": [4.0]})
-    assert bench.compare("s", {"a": None}, 1, "s", floors={"a": lambda machine: 1.0})["a"]["share"] == 0.25
+    assert (
+        bench.compare("s", {"a": None}, 1, "s", floors={"a": lambda machine: 1.0})["a"]["share"]
+        == 0.25
+    )
 
 
 def test_a_failing_section_is_noted_and_the_rest_goes_on(bench):
@@ -124,7 +163,11 @@ def test_a_failing_section_is_noted_and_the_rest_goes_on(bench):
     bench.run({"broken": broken, "hungry": hungry, "fine": lambda bench: done.append(1)})
     assert done == [1]
     saved = json.loads(bench.path.read_text())["skipped"]
-    assert "no such kernel" in saved["broken"] and "not started" in saved["hungry"] and "fine" not in saved
+    assert (
+        "no such kernel" in saved["broken"]
+        and "not started" in saved["hungry"]
+        and "fine" not in saved
+    )
 
 
 def test_slug_is_fit_for_a_file_name():
@@ -137,7 +180,9 @@ def well_formed(found):
         assert {"section", "case", "unit", "median", "low", "high", "n"} <= set(row)
         assert row["low"] <= row["median"] <= row["high"]
         if "share" in row:
-            expected = row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
+            expected = (
+                row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
+            )
             assert row["share"] == pytest.approx(expected)
     assert found["ceilings"]["flops_per_s"] > 0 and found["ceilings"]["bytes_per_s"] > 0
 
@@ -146,18 +191,31 @@ def test_the_processor_s_benchmark_runs_end_to_end(tmp_path, capsys):
     threads = torch.get_num_threads()
     sections = "ceilings,layouts,optimisers,feeding,fitting,testing"
     try:
-        assert measure_cpu(["--tiny", "--threads", str(threads), "--only", sections, "--out", str(tmp_path)]) == 0
+        assert (
+            measure_cpu(
+                ["--tiny", "--threads", str(threads), "--only", sections, "--out", str(tmp_path)]
+            )
+            == 0
+        )
     finally:
         torch.set_num_threads(threads)
     found = json.loads((tmp_path / "bench-cpu.json").read_text())
     well_formed(found)
     assert found["skipped"] == {}
     assert {row["section"] for row in found["rows"]} == {
-        "ceilings", "layout", "precision", "update", "step by optimiser", "data", "epoch", "testing",
-    }  # fmt: skip
+        "ceilings",
+        "layout",
+        "precision",
+        "update",
+        "step by optimiser",
+        "data",
+        "epoch",
+        "testing",
+    }
     dense = [row for row in found["rows"] if row["case"].startswith("dense")]
     assert dense and all(
-        row["saving_reached"] == pytest.approx(row["times"]["median"] / row["arithmetic_saving"]) for row in dense
+        row["saving_reached"] == pytest.approx(row["times"]["median"] / row["arithmetic_saving"])
+        for row in dense
     )
     with pytest.raises(SystemExit):
         measure_cpu(["--only", "nothing"])
@@ -171,7 +229,15 @@ def test_the_gpu_script_rehearses_on_a_cpu(tmp_path, capsys):
     well_formed(found)
     assert found["skipped"] == {}
     variants = {row["case"] for row in found["rows"] if row["section"] == "training, D"}
-    assert {"eager", "eager+graph", "function", "padded+graph", "function+graph", "compiled+graph", "masked+graph"} <= variants
+    assert {
+        "eager",
+        "eager+graph",
+        "function",
+        "padded+graph",
+        "function+graph",
+        "compiled+graph",
+        "masked+graph",
+    } <= variants
     assert found["facts"]["goals"]["training D"]["goal"] == 5400
     best = found["facts"]["best"]["training"]["D"]
     medians = [row["median"] for row in found["rows"] if row["section"] == "training, D"]
@@ -194,19 +260,42 @@ def test_the_gpu_script_says_what_it_needs(capsys):
 
 
 def test_two_processes_share_their_gradients(tmp_path):
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", "-m", "benchmarks.worker", "parallel",
-               "--width", "0.0625", "--batch", "2", "--image", "32", "--rounds", "1"]  # fmt: skip
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node",
+        "2",
+        "-m",
+        "benchmarks.worker",
+        "parallel",
+        "--width",
+        "0.0625",
+        "--batch",
+        "2",
+        "--image",
+        "32",
+        "--rounds",
+        "1",
+    ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-2000:]
-    (line,) = [text for text in done.stdout.splitlines() if text.startswith("{")]  # one of the two processes speaks
+    (line,) = [
+        text for text in done.stdout.splitlines() if text.startswith("{")
+    ]  # one of the two processes speaks
     found = json.loads(line)
     assert found["gradient_bytes"] == 4 * count_parameters("B", 12, width=0.0625, image_size=32)
     assert min(found["step"] + found["ddp"] + found["all_reduce"]) > 0
 
 
 # --- what is recorded -------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("path", sorted((ROOT / "results").glob("bench-*.json")), ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "results").glob("bench-*.json")), ids=lambda path: path.stem
+)
 def test_recorded_benchmarks_are_whole(path):
     found = json.loads(path.read_text())
     well_formed(found)

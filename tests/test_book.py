@@ -24,11 +24,18 @@ def test_the_door_leads_to_the_first_page(html):
     door = soup(html, "index")
     root = yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html"
     assert door.find("meta", {"http-equiv": "Refresh"})["content"] == f"0; url={root}"
-    assert door.a["href"] == root and (html / root).exists() and door.title.string and door.html["lang"] == "en"
+    assert (
+        door.a["href"] == root
+        and (html / root).exists()
+        and door.title.string
+        and door.html["lang"] == "en"
+    )
 
 
 def test_table_of_contents_and_files_agree():
-    files = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb")} | {f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")}
+    files = {f"notebooks/{p.stem}" for p in (ROOT / "notebooks").glob("*.ipynb")} | {
+        f"book/{p.stem}" for p in (ROOT / "book").glob("*.md")
+    }
     assert set(TOC) == files and len(TOC) == len(set(TOC))
 
 
@@ -59,9 +66,15 @@ def test_ids_are_unique_on_each_page(html):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_chapters_show_their_number_run_and_results(html, name):
     page = soup(html, name)
-    assert page.select_one("h1 .section-number").get_text().strip() == f"{int(name.split('/')[1][:2])}."
+    assert (
+        page.select_one("h1 .section-number").get_text().strip()
+        == f"{int(name.split('/')[1][:2])}."
+    )
     note = page.select_one(".run-note").get_text()
-    assert re.search(r"computed on \d{4}-\d\d-\d\d in [\d.]+ seconds: profile \w+, .*Python 3\.\d+\.\d+, torch \d", note)
+    assert re.search(
+        r"computed on \d{4}-\d\d-\d\d in [\d.]+ seconds: profile \w+, .*Python 3\.\d+\.\d+, torch \d",
+        note,
+    )
     assert not page.select(".cell_output .stderr, .cell_output .traceback")
     assert "injected-parameters" not in str(page)
     assert len(page.select("div.admonition.objectives")) == 1
@@ -69,11 +82,16 @@ def test_chapters_show_their_number_run_and_results(html, name):
 
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_boxes_exercises_and_folds_became_what_the_page_needs(html, name):
-    source = "\n".join(c["source"] if isinstance(c["source"], str) else "".join(c["source"])
-                       for c in json.loads((ROOT / f"{name}.ipynb").read_text())["cells"] if c["cell_type"] == "markdown")  # fmt: skip
+    source = "\n".join(
+        c["source"] if isinstance(c["source"], str) else "".join(c["source"])
+        for c in json.loads((ROOT / f"{name}.ipynb").read_text())["cells"]
+        if c["cell_type"] == "markdown"
+    )
     page = soup(html, name)
     for kind, css in stage.KINDS.items():
-        assert len(page.select(f"div.admonition.{css}")) == len(re.findall(rf"^> \*\*{kind}[,:.?!]", source, re.M)), kind
+        assert len(page.select(f"div.admonition.{css}")) == len(
+            re.findall(rf"^> \*\*{kind}[,:.?!]", source, re.M)
+        ), kind
     assert len(page.select("h3 .exercise-kind")) == len(re.findall(r"^### Exercise ", source, re.M))
     folded = {s.get_text().split()[0] for s in page.select("details.hide > summary")}
     assert "Setup" in folded and "Answer" in folded
@@ -88,7 +106,9 @@ def test_colab_only_with_an_address(html):
         assert links == [expected] * len(links) and bool(links) == bool(address())
     cells = [json.loads((ROOT / f"{name}.ipynb").read_text())["cells"] for name in CHAPTERS]
     first = ["".join(next(c for c in cs if c["cell_type"] == "code")["source"]) for cs in cells]
-    assert len(set(first)) == 1 and ("pip install ." in first[0] if address() is None else f"github.com/{address()}" in first[0])
+    assert len(set(first)) == 1 and (
+        "pip install ." in first[0] if address() is None else f"github.com/{address()}" in first[0]
+    )
 
 
 def test_ledger_has_every_claim_once_with_working_links(html):
@@ -100,17 +120,26 @@ def test_ledger_has_every_claim_once_with_working_links(html):
     for r in rows:
         assert shown[r["id"]].select_one(".status").get_text() == r["status"]
         assert len(shown[r["id"]].select("td:last-child a")) == len(r["cells"])
-    summary = {tr.td.get_text(): int(tr.select_one(".number").get_text()) for tr in page.select(".ledger-summary tbody tr")}
+    summary = {
+        tr.td.get_text(): int(tr.select_one(".number").get_text())
+        for tr in page.select(".ledger-summary tbody tr")
+    }
     assert summary.pop("in all") == sum(summary.values()) == 174 and summary == ledger.counts(rows)
 
 
 def test_ledger_is_what_the_executed_notebooks_published():
     import nbformat
 
-    nbs = {p.stem: nbformat.read(p, 4) for p in (ROOT / "_build/executed/notebooks").glob("*.ipynb") if f"notebooks/{p.stem}" in TOC}
+    nbs = {
+        p.stem: nbformat.read(p, 4)
+        for p in (ROOT / "_build/executed/notebooks").glob("*.ipynb")
+        if f"notebooks/{p.stem}" in TOC
+    }
     if not nbs:
         pytest.skip("needs the executed notebooks: run make book first")
-    assert json.loads((ROOT / "_build" / "ledger.json").read_text()) == json.loads(json.dumps(ledger.entries(nbs)))
+    assert json.loads((ROOT / "_build" / "ledger.json").read_text()) == json.loads(
+        json.dumps(ledger.entries(nbs))
+    )
 
 
 def test_every_trap_is_on_the_misreadings_page(html):
@@ -128,10 +157,14 @@ def test_a_download_is_the_notebook_as_written(html):
 
 def test_pages_are_light(html):
     """A page's markup, compressed; the browser test weighs the whole first load."""
-    sizes = {name: len(gzip.compress((html / f"{name}.html").read_bytes(), 6)) // 1000 for name in TOC}
+    sizes = {
+        name: len(gzip.compress((html / f"{name}.html").read_bytes(), 6)) // 1000 for name in TOC
+    }
     assert {name: kb for name, kb in sizes.items() if kb > 120} == {}
 
 
 def test_pictures_are_fetched_when_they_come_into_view(html):
     for name in CHAPTERS:
-        assert all(i.get("loading") == "lazy" for i in soup(html, name).select("article.bd-article img"))
+        assert all(
+            i.get("loading") == "lazy" for i in soup(html, name).select("article.bd-article img")
+        )

@@ -23,7 +23,9 @@ VIEWS = {
     "phone": {"viewport": {"width": 390, "height": 844}, "is_mobile": True, "has_touch": True},
     "dark": {"viewport": {"width": 1024, "height": 768}, "color_scheme": "dark"},
 }
-PAGES = [f"{f}.html" for f in stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))] + ["search.html?q=convolution"]
+PAGES = [f"{f}.html" for f in stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))] + [
+    "search.html?q=convolution"
+]
 STATE = """() => ({
   math: document.querySelectorAll('span.math, div.math').length,
   raw: [...document.querySelectorAll('span.math, div.math')].filter(e => !e.querySelector('mjx-container')).length,
@@ -50,8 +52,14 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         if not path.is_file():
             return self.send_error(404)
         kind = self.guess_type(str(path))
-        text = kind.split("/")[0] == "text" or kind.split("/")[-1] in ("javascript", "json", "svg+xml")
-        body = self.packed.setdefault(path, gzip.compress(path.read_bytes(), 6) if text else path.read_bytes())
+        text = kind.split("/")[0] == "text" or kind.split("/")[-1] in (
+            "javascript",
+            "json",
+            "svg+xml",
+        )
+        body = self.packed.setdefault(
+            path, gzip.compress(path.read_bytes(), 6) if text else path.read_bytes()
+        )
         type(self).sent += len(body)
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -65,7 +73,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def base(html):
     Quiet.packed = {}
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(html)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(html))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
@@ -74,9 +84,18 @@ def base(html):
 def visit(context, base, page):
     """Open a page; returns it with what went wrong on the way."""
     p, wrong = context.new_page(), []
-    p.on("console", lambda m: m.type in ("error", "warning") and wrong.append(f"console: {m.text[:200]}"))
+    p.on(
+        "console",
+        lambda m: m.type in ("error", "warning") and wrong.append(f"console: {m.text[:200]}"),
+    )
     p.on("pageerror", lambda e: wrong.append(f"script error: {str(e)[:200]}"))
-    p.on("request", lambda r: r.url.startswith((base, "data:", "blob:")) or wrong.append(f"request to another host: {r.url}"))
+    p.on(
+        "request",
+        lambda r: (
+            r.url.startswith((base, "data:", "blob:"))
+            or wrong.append(f"request to another host: {r.url}")
+        ),
+    )
     p.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
     p.goto(f"{base}/{page}", wait_until="load")
     p.evaluate("""async () => { await window.setFormulas?.(); await document.fonts.ready;
@@ -94,7 +113,11 @@ def test_every_page_in_a_browser(browser, base, view):
         seen += [f"{state['broken']} formulas are wrong"] if state["broken"] else []
         seen += [f"{state['wide']} pixels wider than the window"] if state["wide"] > 0 else []
         seen += [f"picture not shown: {src}" for src in state["images"]]
-        seen += ["not in dark mode"] if VIEWS[view].get("color_scheme") == "dark" != state["theme"] else []
+        seen += (
+            ["not in dark mode"]
+            if VIEWS[view].get("color_scheme") == "dark" != state["theme"]
+            else []
+        )
         wrong += [f"{page} ({view}): {s}" for s in dict.fromkeys(seen)]
         p.close()
     context.close()
@@ -118,7 +141,11 @@ def test_ledger_filters_by_status_and_can_be_read_without_script(browser, base):
     visible = "table.ledger tbody tr:visible"
     assert p.locator(visible).count() == 174
     p.get_by_role("button", name="open", exact=True).click()
-    summary = int(p.locator(".ledger-summary tr", has=p.locator(".status-open")).locator(".number").inner_text())
+    summary = int(
+        p.locator(".ledger-summary tr", has=p.locator(".status-open"))
+        .locator(".number")
+        .inner_text()
+    )
     assert p.locator(visible).count() == summary
     assert p.get_by_role("button", name="open", exact=True).get_attribute("aria-pressed") == "true"
     p.get_by_role("button", name="all", exact=True).click()
@@ -133,7 +160,11 @@ def test_ledger_filters_by_status_and_can_be_read_without_script(browser, base):
 
 def test_figures_keep_their_colours_in_the_dark(browser, base, html):
     context = browser.new_context(**VIEWS["dark"])
-    pages = [p for p in PAGES if p.startswith("notebooks/") and check.parsed(html / p).select("main .cell_output img")]
+    pages = [
+        p
+        for p in PAGES
+        if p.startswith("notebooks/") and check.parsed(html / p).select("main .cell_output img")
+    ]
     p, _ = visit(context, base, pages[0])
     style = p.evaluate("""() => { const s = getComputedStyle(document.querySelector('main .cell_output img'));
         return [s.filter, s.backgroundColor, s.opacity]; }""")
@@ -187,7 +218,9 @@ def test_code_that_scrolls_is_reached_by_keyboard(browser, base):
     """On a phone, also in what was folded when the page was opened."""
     p, _ = visit(browser.new_context(**VIEWS["phone"]), base, CHAPTERS[0])
     p.evaluate(OPEN)
-    scrolling = "[...document.querySelectorAll('main pre')].filter(e => e.scrollWidth > e.clientWidth)"
+    scrolling = (
+        "[...document.querySelectorAll('main pre')].filter(e => e.scrollWidth > e.clientWidth)"
+    )
     p.wait_for_function(f"() => {scrolling}.every(e => e.tabIndex === 0)")
     assert p.evaluate(f"() => {scrolling}.length") > 5
     p.context.close()
@@ -199,7 +232,10 @@ def test_copy_buttons_copy(browser, base):
     p, _ = visit(context, base, CHAPTERS[0])
     cell = p.locator("main div.cell_input:visible div.highlight").first
     cell.locator("button.copybtn").press("Enter")
-    assert p.evaluate("() => navigator.clipboard.readText()").strip() == cell.locator("pre").inner_text().strip()
+    assert (
+        p.evaluate("() => navigator.clipboard.readText()").strip()
+        == cell.locator("pre").inner_text().strip()
+    )
     context.close()
 
 
@@ -233,7 +269,8 @@ def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
         p.evaluate(OPEN)
         p.add_style_tag(content="* { transition: none !important; animation: none !important; }")
         short = p.evaluate(DRAWN)
-        p.evaluate("""async (sheets) => {
+        p.evaluate(
+            """async (sheets) => {
             const one = document.querySelector('link[href*="styles/book.css"]'), loaded = [];
             for (const s of sheets) {
                 const link = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: '../_static/' + s});
@@ -244,10 +281,14 @@ def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
             one.remove();
             document.body.getBoundingClientRect();
             await document.fonts.ready;
-        }""", whole)  # fmt: skip
+        }""",
+            whole,
+        )
         full = p.evaluate(DRAWN)
         assert len(short) == len(full) > 100
-        wrong += [f"{page} ({view}): {a}  but with all rules  {b}" for a, b in zip(short, full) if a != b][:3]
+        wrong += [
+            f"{page} ({view}): {a}  but with all rules  {b}" for a, b in zip(short, full) if a != b
+        ][:3]
         p.close()
     context.close()
     assert wrong == []
@@ -261,7 +302,10 @@ def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
         (".a:not(.b),.a:is(.b,.c){x:y}", ".a:not(.b),.a:is(.b,.c){x:y}"),
         ("@media print{.b{x:y}}@media print{.a{x:y}.b{x:y}}", "@media print{.a{x:y}}"),
         ('.a::before{content:"} .b{"}/* .c{} */p>a{x:y}', '.a::before{content:"} .b{"}\np>a{x:y}'),
-        ("@font-face{src:url(b.woff)}@keyframes b{from{x:y}}", "@font-face{src:url(b.woff)}\n@keyframes b{from{x:y}}"),
+        (
+            "@font-face{src:url(b.woff)}@keyframes b{from{x:y}}",
+            "@font-face{src:url(b.woff)}\n@keyframes b{from{x:y}}",
+        ),
     ],
 )
 def test_only_rules_for_unknown_classes_go(css, kept):
@@ -294,25 +338,43 @@ def test_paper_has_no_folds(browser, base):
 def test_accessibility_rules(browser, base):
     """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js: WCAG 2.2 A and AA and good practice,
     with what is folded folded and open."""
-    found = [Path(os.environ["AXE"])] if "AXE" in os.environ else sorted(ROOT.glob("node_modules/axe-core/axe.min.js"))
+    found = (
+        [Path(os.environ["AXE"])]
+        if "AXE" in os.environ
+        else sorted(ROOT.glob("node_modules/axe-core/axe.min.js"))
+    )
     if not found:
         pytest.skip("axe-core is not installed here (npm install axe-core)")
     # every rule once; in the dark and on a phone those that depend on colours or on width, on every sixth page; AXE_ALL=1: everything everywhere
-    tags = {"type": "tag", "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
-    again = {"dark": ["color-contrast", "link-in-text-block"], "phone": ["target-size", "scrollable-region-focusable", "meta-viewport"]}
+    tags = {
+        "type": "tag",
+        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+    }
+    again = {
+        "dark": ["color-contrast", "link-in-text-block"],
+        "phone": ["target-size", "scrollable-region-focusable", "meta-viewport"],
+    }
     thorough, script, wrong = "AXE_ALL" in os.environ, found[0].read_text(), []
     for view in VIEWS:
         context = browser.new_context(**VIEWS[view])
         only = {"type": "rule", "values": again[view]} if view in again and not thorough else tags
-        for page in PAGES if thorough or view not in again else PAGES[::6]:  # the look is one style sheet's
+        for page in (
+            PAGES if thorough or view not in again else PAGES[::6]
+        ):  # the look is one style sheet's
             p, _ = visit(context, base, page)
             p.evaluate(script)
             for state in ("folded", "open") if thorough else ("open",):
                 if state == "open":
                     p.evaluate(OPEN)
-                p.wait_for_timeout(1500 if thorough else 500)  # what scrolls is measured when there is time
-                for v in p.evaluate("only => axe.run(document, {resultTypes: ['violations'], runOnly: only})", only)["violations"]:
-                    wrong.append(f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}")
+                p.wait_for_timeout(
+                    1500 if thorough else 500
+                )  # what scrolls is measured when there is time
+                for v in p.evaluate(
+                    "only => axe.run(document, {resultTypes: ['violations'], runOnly: only})", only
+                )["violations"]:
+                    wrong.append(
+                        f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}"
+                    )
             p.close()
         context.close()
     assert wrong == []

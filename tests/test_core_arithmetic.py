@@ -37,8 +37,15 @@ few = settings(max_examples=20, deadline=None, suppress_health_check=[HealthChec
 def test_every_row_of_table_1(name):
     rows = walk(name)
     for row, known in zip(rows, tables()["derived_layers"][name], strict=True):
-        assert (row.name, list(row.output_shape), row.params) == (known["name"], known["out"], known["params"])
-        assert (row.macs, row.kernel) == (known.get("macs", 0), known.get("kernel", 2 if row.kind == "pool" else 0))
+        assert (row.name, list(row.output_shape), row.params) == (
+            known["name"],
+            known["out"],
+            known["params"],
+        )
+        assert (row.macs, row.kernel) == (
+            known.get("macs", 0),
+            known.get("kernel", 2 if row.kind == "pool" else 0),
+        )
         assert row.activation_bytes == 4 * math.prod(known["out"])
 
 
@@ -47,10 +54,16 @@ def test_table_2_and_the_totals(name):
     params, compute = tables()["derived_params"][name], tables()["derived_compute"][name]
     assert count_parameters(name) == params["exact_with_biases"]
     assert count_parameters(name, batch_norm=True) == params["with_batchnorm"]
-    columns = {name: column for column in tables()["table_2"]["columns"] for name in column.split(", ")}
-    printed = dict(zip(tables()["table_2"]["columns"], tables()["table_2"]["values"]))[columns[name]]
+    columns = {
+        name: column for column in tables()["table_2"]["columns"] for name in column.split(", ")
+    }
+    printed = dict(zip(tables()["table_2"]["columns"], tables()["table_2"]["values"]))[
+        columns[name]
+    ]
     assert round(count_parameters(name) / 1e6) == printed == params["rounded_millions"]
-    parts = {kind: sum(row.params for row in walk(name) if row.kind == kind) for kind in ("conv", "fc")}
+    parts = {
+        kind: sum(row.params for row in walk(name) if row.kind == kind) for kind in ("conv", "fc")
+    }
     assert parts == {"conv": params["conv"], "fc": params["fc"]}
     assert count_macs(name) == pytest.approx(compute["gmacs_total"] * 1e9, abs=500)
     conv = sum(row.macs for row in walk(name) if row.kind == "conv")
@@ -97,7 +110,9 @@ def test_the_two_nets_of_equal_size():
     assert round(count_macs(variant) / 1e9, 4) == other_padding["gmacs"]
 
 
-@pytest.mark.parametrize("name, tv", [("A", "VGG11"), ("B", "VGG13"), ("D", "VGG16"), ("E", "VGG19")])
+@pytest.mark.parametrize(
+    "name, tv", [("A", "VGG11"), ("B", "VGG13"), ("D", "VGG16"), ("E", "VGG19")]
+)
 def test_torchvisions_own_figures(name, tv):
     for suffix, batch_norm in (("", False), ("_BN", True)):
         meta = getattr(torchvision.models, f"{tv}{suffix}_Weights").IMAGENET1K_V1.meta
@@ -118,7 +133,10 @@ def configs(draw):
         for _ in range(draw(st.integers(1, 3))):
             out = 2 * draw(st.integers(1, 12))
             groups = draw(st.sampled_from([g for g in (1, 1, 2) if channels % g == 0]))
-            kernel, stride = draw(st.sampled_from([1, 2, 3, 5, 7])), draw(st.sampled_from([1, 1, 1, 2, 4]))
+            kernel, stride = (
+                draw(st.sampled_from([1, 2, 3, 5, 7])),
+                draw(st.sampled_from([1, 1, 1, 2, 4])),
+            )
             stride = stride if jump * stride <= 16 else 1
             jump *= stride
             layers.append(Conv(out, kernel, stride, draw(st.sampled_from([None, 0, 1])), groups))
@@ -135,15 +153,25 @@ def configs(draw):
 def measure(config, num_classes, batch_norm, width, size):
     """Shapes by forward hooks, parameters by numel, multiply-adds by FlopCounterMode, on the meta device: no numbers, no memory."""
     model = build(config, num_classes, batch_norm, width, size, device="meta").eval()
-    kinds = {nn.Conv2d: "conv", nn.BatchNorm2d: "bn", nn.LocalResponseNorm: "lrn", nn.MaxPool2d: "pool", nn.Linear: "fc"}
+    kinds = {
+        nn.Conv2d: "conv",
+        nn.BatchNorm2d: "bn",
+        nn.LocalResponseNorm: "lrn",
+        nn.MaxPool2d: "pool",
+        nn.Linear: "fc",
+    }
     seen = []
     for module in model.modules():
         if type(module) in kinds:
             count = sum(p.numel() for p in module.parameters())
-            hook = lambda m, i, o, count=count: seen.append((kinds[type(m)], tuple(o.shape[1:]), count))
+            hook = lambda m, i, o, count=count: seen.append(
+                (kinds[type(m)], tuple(o.shape[1:]), count)
+            )
             module.register_forward_hook(hook)
     with FlopCounterMode(display=False) as counter:
-        model(torch.empty(2, 3, *size, device="meta"))  # two images: counts must not depend on the batch
+        model(
+            torch.empty(2, 3, *size, device="meta")
+        )  # two images: counts must not depend on the batch
     assert counter.get_total_flops() % 4 == 0
     return seen, counter.get_total_flops() // 4  # 2 images, 2 operations a multiply-add
 
@@ -155,7 +183,9 @@ def compare(config, num_classes, batch_norm, width, size):
     assert sum(row.macs for row in rows) == macs
     if not batch_norm:
         assert macs == count_macs(config, size, num_classes, width)
-    assert count_parameters(config, num_classes, batch_norm, width, size) == sum(count for *_, count in seen)
+    assert count_parameters(config, num_classes, batch_norm, width, size) == sum(
+        count for *_, count in seen
+    )
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -178,13 +208,17 @@ def test_any_size_width_and_classes_as_built(name, num_classes, batch_norm, widt
 
 
 @few
-@given(configs(), st.booleans(), st.floats(0.05, 2), st.tuples(st.integers(1, 90), st.integers(1, 90)))
+@given(
+    configs(), st.booleans(), st.floats(0.05, 2), st.tuples(st.integers(1, 90), st.integers(1, 90))
+)
 def test_any_configuration_as_built(config, batch_norm, width, size):
     try:
         walk(config, 7, batch_norm, width, size)
     except ValueError as error:
         assert "too small" in str(error)
-        layers = build(config, 7, batch_norm, width, smallest_image(config), device="meta").features.eval()
+        layers = build(
+            config, 7, batch_norm, width, smallest_image(config), device="meta"
+        ).features.eval()
         with pytest.raises(RuntimeError):  # PyTorch cannot run it either
             layers(torch.empty(1, 3, *size, device="meta"))
         return
@@ -198,7 +232,10 @@ def test_smallest_image(name):
     assert min(features(torch.empty(1, 3, least, least, device="meta")).shape) >= 1
     with pytest.raises(RuntimeError):
         features(torch.empty(1, 3, least - 1, least - 1, device="meta"))
-    with pytest.raises(ValueError, match=rf"image_size={least - 1} is too small for {name}.*at least {least} pixels"):
+    with pytest.raises(
+        ValueError,
+        match=rf"image_size={least - 1} is too small for {name}.*at least {least} pixels",
+    ):
         walk(name, image_size=least - 1)
 
 
@@ -208,7 +245,10 @@ def test_what_classes_and_batch_norm_add(name, classes):
     assert count_parameters(name, classes + 1) - count_parameters(name, classes) == 4096 + 1
     assert count_macs(name, num_classes=classes + 1) - count_macs(name, num_classes=classes) == 4096
     channels = sum(layer.channels for layer in CONFIGS[name].layers if isinstance(layer, Conv))
-    assert count_parameters(name, classes, batch_norm=True) - count_parameters(name, classes) == 2 * channels
+    assert (
+        count_parameters(name, classes, batch_norm=True) - count_parameters(name, classes)
+        == 2 * channels
+    )
 
 
 # ---- receptive fields --------------------------------------------------------------------------------------------------------
@@ -220,7 +260,9 @@ def linear_twin(config, size):
     for part in (model.features, model.classifier):
         for i, module in enumerate(part):
             if isinstance(module, nn.MaxPool2d):
-                part[i] = nn.AvgPool2d(module.kernel_size, module.stride, ceil_mode=module.ceil_mode)
+                part[i] = nn.AvgPool2d(
+                    module.kernel_size, module.stride, ceil_mode=module.ceil_mode
+                )
             elif not isinstance(module, (nn.Conv2d, nn.Linear)):
                 part[i] = nn.Identity()
             else:
@@ -242,7 +284,9 @@ def tall_image(field, width):
 
 
 def assert_field(field, output, image):
-    first = max(0, -math.floor(field.left / field.jump))  # the first unit whose field is not cut off
+    first = max(
+        0, -math.floor(field.left / field.jump)
+    )  # the first unit whose field is not cut off
     assert output.shape[2] > first + 1, "the test image is too small"
     for unit in (first, first + 1):
         left = field.left + unit * field.jump
@@ -317,11 +361,16 @@ def test_a_trace_prints_what_it_holds(name):
     assert f"{table.total_params:,}" in lines[-1] and f"{table.total_params:,}" in html
     assert table.total_params == count_parameters(name, 10, batch_norm=True)
     assert table.total_macs == count_macs(name, num_classes=10)
-    assert table.total_activation_bytes == 4 * sum(math.prod(row.output_shape) for row in table.rows)
+    assert table.total_activation_bytes == 4 * sum(
+        math.prod(row.output_shape) for row in table.rows
+    )
 
 
 def test_bytes_per_value():
-    assert trace("D", bytes_per_value=2).total_activation_bytes * 2 == trace("D").total_activation_bytes
+    assert (
+        trace("D", bytes_per_value=2).total_activation_bytes * 2
+        == trace("D").total_activation_bytes
+    )
 
 
 def test_html_is_escaped():
@@ -333,7 +382,9 @@ def test_an_unknown_layer():
         trace("D")["fc6"]
 
 
-@pytest.mark.parametrize("function", [trace, count_parameters, count_macs, receptive_field, walk, smallest_image])
+@pytest.mark.parametrize(
+    "function", [trace, count_parameters, count_macs, receptive_field, walk, smallest_image]
+)
 def test_an_unknown_configuration(function):
     with pytest.raises(KeyError, match=r"unknown configuration 'VGG-X'; valid names: A, A-LRN"):
         function("VGG-X")
@@ -346,9 +397,14 @@ def test_bad_arguments(function):
     with pytest.raises(ValueError, match="width=0: a multiplier above 0"):
         function("D", width=0)
     for size in (0, "224", (224, 224, 3), 224.5):
-        with pytest.raises(ValueError, match=re.escape(f"image_size={size!r}: give a positive int")):
+        with pytest.raises(
+            ValueError, match=re.escape(f"image_size={size!r}: give a positive int")
+        ):
             function("D", image_size=size)
-    with pytest.raises(ValueError, match=r"image_size=\(224, 31\) is too small for D: nothing is left after pool5; at least 32"):
+    with pytest.raises(
+        ValueError,
+        match=r"image_size=\(224, 31\) is too small for D: nothing is left after pool5; at least 32",
+    ):
         function("D", image_size=(224, 31))
 
 

@@ -21,10 +21,16 @@ def test_table_1(name):
     config, printed = CONFIGS[name], TABLE_1[name]
     assert config.as_list == printed["as_list"]
     assert (config.weight_layers, config.convs) == (printed["weight_layers"], printed["convs"])
-    text = {Pool: lambda p: "maxpool", LRN: lambda n: "LRN", Conv: lambda c: f"conv{c.kernel}-{c.channels}"}
+    text = {
+        Pool: lambda p: "maxpool",
+        LRN: lambda n: "LRN",
+        Conv: lambda c: f"conv{c.kernel}-{c.channels}",
+    }
     assert [text[type(layer)](layer) for layer in config.layers] == printed["layers"][:-4]
     assert [f"FC-{n}" for n in (*config.fc, 1000)] == printed["layers"][-4:-1]
-    assert list(config.layer_names + config.fc_names) == [row["name"] for row in tables()["derived_layers"][name]]
+    assert list(config.layer_names + config.fc_names) == [
+        row["name"] for row in tables()["derived_layers"][name]
+    ]
 
 
 @pytest.mark.parametrize("name", ["A", "B", "D", "E"])
@@ -59,8 +65,12 @@ def test_nets_before_vgg(name):
                 {"size": 5, "alpha": 1e-4, "beta": 0.75, "k": 2} if row["lrn"] else None
             )
         elif row["type"] == "maxpool":
-            assert named[row["name"]] == Pool(row["window"], row["stride"], ceil=row["rounding"] == "ceil")
-    assert [n for n in (*config.layer_names, *config.fc_names) if not n.startswith("lrn")] == list(rows)
+            assert named[row["name"]] == Pool(
+                row["window"], row["stride"], ceil=row["rounding"] == "ceil"
+            )
+    assert [n for n in (*config.layer_names, *config.fc_names) if not n.startswith("lrn")] == list(
+        rows
+    )
     assert (*config.fc, 1000) == tuple(rows[n]["channels"] for n in config.fc_names)
 
 
@@ -73,14 +83,28 @@ def test_the_5x5_net_is_b_with_each_pair_replaced():
 
 
 def test_names_and_aliases():
-    assert list(CONFIGS) == ["A", "A-LRN", "B", "C", "D", "E", "B-5x5", "AlexNet", "VGG-F", "VGG-M", "VGG-S"]
+    assert list(CONFIGS) == [
+        "A",
+        "A-LRN",
+        "B",
+        "C",
+        "D",
+        "E",
+        "B-5x5",
+        "AlexNet",
+        "VGG-F",
+        "VGG-M",
+        "VGG-S",
+    ]
     assert len(CONFIGS) == 11 and "VGG16" in CONFIGS
     for alias, name in {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}.items():
         assert CONFIGS[alias] is CONFIGS[name]
         assert CONFIGS[alias].weight_layers == int(alias[3:])
 
 
-@pytest.mark.parametrize("name", ["F", "vgg16", "", None, 16, ["D"], "\u0412"])  # the last is a Cyrillic letter
+@pytest.mark.parametrize(
+    "name", ["F", "vgg16", "", None, 16, ["D"], "\u0412"]
+)  # the last is a Cyrillic letter
 def test_unknown_names_list_the_valid_ones(name):
     with pytest.raises(KeyError) as error:
         CONFIGS[name]
@@ -118,7 +142,9 @@ def test_sizes_as_int_or_pair(h, w):
     assert check_size((h, w)) == check_size([h, w]) == (h, w)
 
 
-@pytest.mark.parametrize("size", [0, -224, 224.0, "224", None, True, (224,), (224, 224, 3), (224, 0), (224, 1.5)])
+@pytest.mark.parametrize(
+    "size", [0, -224, 224.0, "224", None, True, (224,), (224, 224, 3), (224, 0), (224, 1.5)]
+)
 def test_bad_sizes(size):
     with pytest.raises(ValueError, match=r"image_size=.*positive int, or a pair"):
         check_size(size)
@@ -139,16 +165,28 @@ def test_bad_widths(value):
 def loaded_by(code: str) -> set[str]:
     """Top-level modules in a fresh interpreter after running ``code``."""
     code += "\nimport sys; print(*{name.partition('.')[0] for name in sys.modules})"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 def test_arithmetic_and_claims_need_no_torch():
     code = "import vggbook; vggbook.trace('E'); vggbook.receptive_field('D'); vggbook.claims(); vggbook.tables()"
-    assert not loaded_by(code) & {"torch", "torchvision", "matplotlib", "sklearn", "numpy", "IPython", "PIL"}
+    assert not loaded_by(code) & {
+        "torch",
+        "torchvision",
+        "matplotlib",
+        "sklearn",
+        "numpy",
+        "IPython",
+        "PIL",
+    }
 
 
 def test_building_needs_torch_only():
-    code = "import vggbook, vggbook.figures, vggbook.photos; vggbook.build('A', width=1/64, image_size=32)"
+    code = "import vggbook, vggbook.book.figures, vggbook.book.photos; vggbook.build('A', width=1/64, image_size=32)"
     modules = loaded_by(code)
     assert "torch" in modules and not modules & {"torchvision", "matplotlib", "sklearn"}
 

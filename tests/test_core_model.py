@@ -38,7 +38,9 @@ def test_state_dict_is_torchvisions(name, theirs, batch_norm):
     with torch.device("meta"):
         other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
     ours = build(name, batch_norm=batch_norm, device="meta")
-    shapes = lambda model: [(key, tuple(value.shape), value.dtype) for key, value in model.state_dict().items()]
+    shapes = lambda model: [
+        (key, tuple(value.shape), value.dtype) for key, value in model.state_dict().items()
+    ]
     assert shapes(ours) == shapes(other)
     other.load_state_dict(ours.state_dict(), strict=True, assign=True)
     ours.load_state_dict(other.state_dict(), strict=True, assign=True)
@@ -59,7 +61,9 @@ def test_same_logits_as_torchvision():
     ours = build("A", generator=seeded()).eval()
     with torch.device("meta"):
         theirs = torchvision.models.vgg11(init_weights=False).eval()
-    theirs.load_state_dict(ours.state_dict(), strict=True, assign=True)  # one set of weights for both
+    theirs.load_state_dict(
+        ours.state_dict(), strict=True, assign=True
+    )  # one set of weights for both
     image = torch.randn(1, 3, 224, 224, generator=seeded(1))
     with torch.inference_mode():
         torch.testing.assert_close(ours(image), theirs(image))
@@ -84,7 +88,14 @@ def released_forward(net, weights, x):
     weights = iter(weights)
     for row in nets_before_vgg()["nets"][net]["layers"]:
         if row["type"] == "conv":
-            x = F.conv2d(x, next(weights), next(weights), row["stride"], row["pad"], groups=row.get("groups", 1)).relu()
+            x = F.conv2d(
+                x,
+                next(weights),
+                next(weights),
+                row["stride"],
+                row["pad"],
+                groups=row.get("groups", 1),
+            ).relu()
             x = lrn_by_hand(x, **row["lrn"]) if row["lrn"] else x
         elif row["type"] == "maxpool":
             k, s = row["window"], row["stride"]
@@ -99,7 +110,9 @@ def released_forward(net, weights, x):
 @pytest.mark.parametrize("name", nets_before_vgg()["nets"])
 def test_nets_before_vgg_compute_what_their_layer_lists_say(name):
     model = build(name, 5, width=1 / 16, generator=seeded()).double().eval()
-    images = 20 * torch.randn(2, 3, 224, 224, generator=seeded(1), dtype=torch.double)  # LRN must have something to do
+    images = 20 * torch.randn(
+        2, 3, 224, 224, generator=seeded(1), dtype=torch.double
+    )  # LRN must have something to do
     torch.testing.assert_close(model(images), released_forward(name, model.parameters(), images))
 
 
@@ -108,18 +121,27 @@ def test_nets_before_vgg_compute_what_their_layer_lists_say(name):
 
 @few
 @given(
-    st.integers(1, 12), st.sampled_from([1, 3, 5, 7]), st.floats(1e-5, 1), st.floats(0.1, 1.5), st.floats(0.5, 3), st.integers(0, 99)
+    st.integers(1, 12),
+    st.sampled_from([1, 3, 5, 7]),
+    st.floats(1e-5, 1),
+    st.floats(0.1, 1.5),
+    st.floats(0.5, 3),
+    st.integers(0, 99),
 )
 def test_lrn(channels, size, alpha, beta, k, seed):
     x = 50 * torch.randn(2, channels, 3, 2, generator=seeded(seed), dtype=torch.double)
     ours = local_response_norm(x, LRN(size, alpha, beta, k))
     torch.testing.assert_close(ours, lrn_by_hand(x, size, k, alpha, beta))
-    torch.testing.assert_close(ours, nn.LocalResponseNorm(size, alpha * size, beta, k)(x))  # PyTorch divides alpha by the size
+    torch.testing.assert_close(
+        ours, nn.LocalResponseNorm(size, alpha * size, beta, k)(x)
+    )  # PyTorch divides alpha by the size
 
 
 def test_lrn_constants_do_not_port():
     x = 50 * torch.rand(1, 96, 8, 8, generator=seeded())
-    module = next(m for m in build("AlexNet", width=1 / 16).modules() if isinstance(m, nn.LocalResponseNorm))
+    module = next(
+        m for m in build("AlexNet", width=1 / 16).modules() if isinstance(m, nn.LocalResponseNorm)
+    )
     assert (module.size, module.alpha, module.beta, module.k) == (5, 5e-4, 0.75, 2)
     torch.testing.assert_close(module(x), local_response_norm(x))
     copied = nn.LocalResponseNorm(5, 1e-4, 0.75, 2)
@@ -137,7 +159,9 @@ def test_relu_after_every_hidden_layer_and_nowhere_else(name):
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             assert isinstance(after, nn.ReLU) == (after is not None)
     assert [m.p for m in model.classifier if isinstance(m, nn.Dropout)] == [0.5, 0.5]
-    assert sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in modules) == CONFIGS[name].weight_layers
+    assert (
+        sum(isinstance(m, (nn.Conv2d, nn.Linear)) for m in modules) == CONFIGS[name].weight_layers
+    )
 
 
 @pytest.mark.parametrize("scheme", INIT_SCHEMES)
@@ -157,7 +181,11 @@ def test_starting_weights(scheme):
 
 
 def test_equal_generators_give_equal_weights():
-    one, two, three = (small(), small(), build("A", 3, width=1 / 16, image_size=32, generator=seeded(1)))
+    one, two, three = (
+        small(),
+        small(),
+        build("A", 3, width=1 / 16, image_size=32, generator=seeded(1)),
+    )
     for a, b in zip(one.parameters(), two.parameters()):
         assert torch.equal(a, b)
     assert not torch.equal(one.features[0].weight, three.features[0].weight)
@@ -169,7 +197,11 @@ def test_initialise_resets_batch_norm():
     with torch.no_grad():
         norm.weight.fill_(3), norm.running_mean.fill_(5)
     initialise(model)
-    assert (norm.weight == 1).all() and (norm.running_mean == 0).all() and (norm.running_var == 1).all()
+    assert (
+        (norm.weight == 1).all()
+        and (norm.running_mean == 0).all()
+        and (norm.running_var == 1).all()
+    )
 
 
 def test_pairs_of_sizes_and_wide_nets():
@@ -197,19 +229,26 @@ def test_dense_twin_equals_the_net_at_crop_size(name, seed):
     model = build(name, 4, width=1 / 32, generator=seeded(seed)).eval()
     images = torch.randn(2, 3, 224, 224, generator=seeded(seed + 1))
     with torch.inference_mode():
-        torch.testing.assert_close(to_dense(model)(images)[:, :, 0, 0], model(images), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(
+            to_dense(model)(images)[:, :, 0, 0], model(images), rtol=1e-4, atol=1e-4
+        )
 
 
 def test_dense_twin_is_the_classifier_at_every_position():
     model = small(classes=5, size=96)  # 3 x 3 maps before the first FC layer
     images = torch.randn(1, 3, 160, 128, generator=seeded(1))
     with torch.inference_mode():
-        scores, maps = to_dense(model)(images), model.features(images)  # (1, 5, 3, 2), (1, 32, 5, 4)
+        scores, maps = (
+            to_dense(model)(images),
+            model.features(images),
+        )  # (1, 5, 3, 2), (1, 32, 5, 4)
         assert scores.shape == (1, 5, 3, 2)
         for i in range(3):
             for j in range(2):
                 window = maps[:, :, i : i + 3, j : j + 3].flatten(1)
-                torch.testing.assert_close(scores[:, :, i, j], model.classifier(window), rtol=1e-4, atol=1e-5)
+                torch.testing.assert_close(
+                    scores[:, :, i, j], model.classifier(window), rtol=1e-4, atol=1e-5
+                )
 
 
 @pytest.mark.parametrize("q", [224, 256, 288, 384, 512])
@@ -232,12 +271,32 @@ def test_dense_twin_shares_the_weights():
 @pytest.mark.parametrize(
     "images, error, message",
     [
-        (torch.zeros(3, 32, 32), ValueError, "shape (3, 32, 32); four axes (N, 3, H, W) are needed"),
+        (
+            torch.zeros(3, 32, 32),
+            ValueError,
+            "shape (3, 32, 32); four axes (N, 3, H, W) are needed",
+        ),
         (torch.zeros(1, 1, 3, 32, 32), ValueError, "four axes (N, 3, H, W) are needed"),
-        (torch.zeros(2, 1, 32, 32), ValueError, "images has 1 channels (shape (2, 1, 32, 32)); 3 are needed"),
-        (torch.zeros(2, 32, 32, 3), ValueError, "images has 32 channels (shape (2, 32, 32, 3)); 3 are needed"),
-        (torch.zeros(2, 3, 32, 32, dtype=torch.uint8), TypeError, "dtype torch.uint8; the weights have torch.float32"),
-        (torch.zeros(2, 3, 32, 32, dtype=torch.float64), TypeError, "convert with images.to(torch.float32)"),
+        (
+            torch.zeros(2, 1, 32, 32),
+            ValueError,
+            "images has 1 channels (shape (2, 1, 32, 32)); 3 are needed",
+        ),
+        (
+            torch.zeros(2, 32, 32, 3),
+            ValueError,
+            "images has 32 channels (shape (2, 32, 32, 3)); 3 are needed",
+        ),
+        (
+            torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
+            TypeError,
+            "dtype torch.uint8; the weights have torch.float32",
+        ),
+        (
+            torch.zeros(2, 3, 32, 32, dtype=torch.float64),
+            TypeError,
+            "convert with images.to(torch.float32)",
+        ),
         ([[0.0]], TypeError, "images is a list; a tensor of shape (N, 3, H, W) is needed"),
         (torch.zeros(2, 3, 32, 16), ValueError, "images are 32 x 16 pixels; this network takes"),
     ],
@@ -268,11 +327,17 @@ def test_autocast_may_change_the_dtype():
         ({"num_classes": 2.5}, "num_classes=2.5: a whole number of at least 1"),
         ({"width": 0}, "width=0: a multiplier above 0"),
         ({"width": -1}, "width=-1: a multiplier above 0"),
-        ({"image_size": 31}, "image_size=31 is too small for D: nothing is left after pool5; at least 32 pixels"),
+        (
+            {"image_size": 31},
+            "image_size=31 is too small for D: nothing is left after pool5; at least 32 pixels",
+        ),
         ({"image_size": (224, 31)}, "image_size=(224, 31) is too small for D"),
         ({"image_size": "224"}, "image_size='224': give a positive int, or a pair (height, width)"),
         ({"dropout": 1.0}, "dropout=1.0: a probability of at least 0 and below 1"),
-        ({"init": "xavier"}, "init='xavier': choose one of 'paper', 'std0.01', 'glorot', 'he', 'torch'"),
+        (
+            {"init": "xavier"},
+            "init='xavier': choose one of 'paper', 'std0.01', 'glorot', 'he', 'torch'",
+        ),
     ],
 )
 def test_bad_arguments(options, message):
@@ -288,7 +353,10 @@ def test_unknown_configuration():
 
 
 def test_to_dense_needs_a_classifier():
-    with pytest.raises(TypeError, match=r"Linear without a classifier: to_dense needs \.features and a \.classifier"):
+    with pytest.raises(
+        TypeError,
+        match=r"Linear without a classifier: to_dense needs \.features and a \.classifier",
+    ):
         to_dense(nn.Linear(3, 2))
     model = small()
     for classifier in (None, nn.Sequential(), nn.Linear(3, 2)):
@@ -300,5 +368,7 @@ def test_to_dense_needs_a_classifier():
     with pytest.raises(TypeError, match="classifier starts with ReLU; to_dense needs an FC layer"):
         to_dense(bare)
     bare._modules = {**model._modules, "classifier": nn.Sequential(nn.Linear(7, 2))}
-    with pytest.raises(ValueError, match=r"classifier takes 7 numbers; 32 channels on a 1 x 1 map give 32"):
+    with pytest.raises(
+        ValueError, match=r"classifier takes 7 numbers; 32 channels on a 1 x 1 map give 32"
+    ):
         to_dense(bare)

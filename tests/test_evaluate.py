@@ -38,7 +38,9 @@ BEFORE_VGG = ("AlexNet", "VGG-F", "VGG-M", "VGG-S")
 def net(config="A", classes=7, crop=64, seed=0, **keywords):
     """A small net whose posteriors are far from uniform."""
     generator = torch.Generator().manual_seed(seed)
-    model = build(config, classes, width=1 / 16, image_size=crop, generator=generator, **keywords).eval()
+    model = build(
+        config, classes, width=1 / 16, image_size=crop, generator=generator, **keywords
+    ).eval()
     model.preprocessing = Preprocessing("test", (110.0, 120.0, 130.0), (40.0, 40.0, 40.0))
     return model
 
@@ -46,7 +48,10 @@ def net(config="A", classes=7, crop=64, seed=0, **keywords):
 def pictures(sizes, seed=0):
     generator = torch.Generator().manual_seed(seed)
     coarse = [torch.rand(1, 3, 6, 6, generator=generator) * 255 for _ in sizes]
-    return [F.interpolate(c, size, mode="bicubic").clamp(0, 255)[0].to(torch.uint8) for c, size in zip(coarse, sizes)]
+    return [
+        F.interpolate(c, size, mode="bicubic").clamp(0, 255)[0].to(torch.uint8)
+        for c, size in zip(coarse, sizes)
+    ]
 
 
 def as_convolutions(model, x):
@@ -56,7 +61,9 @@ def as_convolutions(model, x):
         x = model.features(x)
         for layer in model.classifier:
             if isinstance(layer, nn.Linear):
-                conv = nn.Conv2d(layer.in_features // (kernel[0] * kernel[1]), layer.out_features, kernel)
+                conv = nn.Conv2d(
+                    layer.in_features // (kernel[0] * kernel[1]), layer.out_features, kernel
+                )
                 conv.weight.copy_(layer.weight.view_as(conv.weight))
                 conv.bias.copy_(layer.bias)
                 x, kernel = conv(x), (1, 1)
@@ -74,13 +81,21 @@ def the_slow_way(model, image, method, scales, flip, average="posterior"):
         for view in [resized, TF.hflip(resized)] if flip else [resized]:
             h, w, c = *view.shape[1:], model.image_size[0]
             with torch.no_grad():
-                maps = as_convolutions(model, prepare(view)[None])[0].flatten(1).T  # (positions, classes)
+                maps = (
+                    as_convolutions(model, prepare(view)[None])[0].flatten(1).T
+                )  # (positions, classes)
                 tops = [round((h - c) * i / 4) for i in range(5)]
                 lefts = [round((w - c) * i / 4) for i in range(5)]
-                crops = torch.stack([prepare(TF.crop(view, top, left, c, c)) for top in tops for left in lefts])
+                crops = torch.stack(
+                    [prepare(TF.crop(view, top, left, c, c)) for top in tops for left in lefts]
+                )
                 crops = model(crops)
             for name, scores in (("dense", maps), ("multi_crop", crops)):
-                p = scores.softmax(1).mean(0) if average == "posterior" else scores.mean(0).softmax(0)
+                p = (
+                    scores.softmax(1).mean(0)
+                    if average == "posterior"
+                    else scores.mean(0).softmax(0)
+                )
                 posteriors[name].append(p)
     chosen = ("dense", "multi_crop") if method == "both" else (method,)
     return torch.stack([torch.stack(posteriors[name]).mean(0) for name in chosen]).mean(0)
@@ -146,7 +161,9 @@ def test_strips_bound_the_memory_and_change_nothing(config, turn):
     x = x.transpose(2, 3).contiguous() if turn else x
     with torch.no_grad():
         whole = dense(x)
-        dense.features.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[2] * args[0].shape[3]))
+        dense.features.register_forward_pre_hook(
+            lambda module, args: seen.append(args[0].shape[2] * args[0].shape[3])
+        )
         strips = dense(x, max_pixels=700 * (crop + 41))
     torch.testing.assert_close(strips, whole, rtol=1e-4, atol=1e-5)
     assert len(seen) > 1 and max(seen) <= 700 * (crop + 41)
@@ -154,7 +171,9 @@ def test_strips_bound_the_memory_and_change_nothing(config, turn):
 
 def test_score_maps_have_the_sizes_of_the_arithmetic():
     sizes = claims()["score-map-sizes"]
-    sizes.check({q: score_map_size("D", q)[0] for q in (224, 256, 288, 352, 384, 416, 512, 640, 768)})
+    sizes.check(
+        {q: score_map_size("D", q)[0] for q in (224, 256, 288, 352, 384, 416, 512, 640, 768)}
+    )
     model = build("D", 3, width=1 / 64).eval()
     with torch.no_grad():
         for size in (224, (256, 341), 384, (512, 389)):
@@ -164,7 +183,9 @@ def test_score_maps_have_the_sizes_of_the_arithmetic():
         score_map_size("D", 200)
 
 
-@pytest.mark.parametrize("config, size", [("A", 256), ("D", (256, 341)), ("E", 300), ("AlexNet", 260)])
+@pytest.mark.parametrize(
+    "config, size", [("A", 256), ("D", (256, 341)), ("E", 300), ("AlexNet", 260)]
+)
 def test_cost_of_dense_evaluation_equals_what_pytorch_counts(config, size):
     h, w = (size, size) if isinstance(size, int) else size
     model = to_dense(build(config, 10, device="meta"))
@@ -176,7 +197,9 @@ def test_cost_of_dense_evaluation_equals_what_pytorch_counts(config, size):
 def test_costs_of_the_paper():
     crops = 3 * 50 * dense_macs("D", 224) / 1e9
     dense = sum(2 * dense_macs("D", q) for q in test_scales((256, 512))) / 1e9
-    claims()["crop-cost"].check({"gmac_150_crops": crops, "gmac_dense_3_scales_flip": dense, "ratio": crops / dense})
+    claims()["crop-cost"].check(
+        {"gmac_150_crops": crops, "gmac_dense_3_scales_flip": dense, "ratio": crops / dense}
+    )
     ratios = [25 * dense_macs("D", 224) / dense_macs("D", q) for q in (256, 384, 512)]
     assert [round(r, 1) for r in ratios] == [18.8, 7.8, 4.2]
 
@@ -186,7 +209,10 @@ def test_scales_follow_the_rules_in_every_row_of_tables_3_and_4():
     for table, single in (("table_3", True), ("table_4", False)):
         for config, S, Q, *_ in tables()[table]["rows"]:
             expected = (Q,) if isinstance(Q, int) else tuple(Q)
-            assert test_scales(tuple(S) if isinstance(S, list) else S, single) == expected, (table, config)
+            assert test_scales(tuple(S) if isinstance(S, list) else S, single) == expected, (
+                table,
+                config,
+            )
     assert test_scales(73, step=9) == (64, 73, 82)
 
 
@@ -226,9 +252,13 @@ def test_crop_grid_of_the_paper_and_centre_crop():
 def test_predict_equals_the_slow_way(method, flip, average):
     model, images = net(), pictures([(80, 100), (130, 90), (80, 100), (60, 50), (64, 64)])
     rounded = predict(model, images, method, (96, 70), flip, average=average)
-    images = [image.float() for image in images]  # uint8 resampling rounds, and libraries round differently by one grey level
+    images = [
+        image.float() for image in images
+    ]  # uint8 resampling rounds, and libraries round differently by one grey level
     found = predict(model, images, method, (96, 70), flip, average=average)
-    expected = torch.stack([the_slow_way(model, image, method, (70, 96), flip, average) for image in images])
+    expected = torch.stack(
+        [the_slow_way(model, image, method, (70, 96), flip, average) for image in images]
+    )
     torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
     torch.testing.assert_close(found.sum(1), torch.ones(5))
     torch.testing.assert_close(found, rounded, rtol=0, atol=0.02)
@@ -243,12 +273,20 @@ def test_posterior_and_logit_averages_differ_and_a_sum_saturates():
         maps = to_dense(model)(model.preprocessing(torch.stack(images)))
     assert maps.shape[2:] == (4, 4)
     certain = lambda scores: scores.softmax(1).max(1).values
-    assert (certain(maps.sum((2, 3))) > certain(maps.mean((2, 3)))).all() and certain(maps.sum((2, 3))).mean() > 0.98
+    assert (certain(maps.sum((2, 3))) > certain(maps.mean((2, 3)))).all() and certain(
+        maps.sum((2, 3))
+    ).mean() > 0.98
 
 
 @settings(max_examples=5, deadline=None)
-@given(st.permutations([0, 1, 2, 3, 4]), st.permutations([64, 80, 100]), st.sampled_from([30000, 2**21]))
-def test_neither_order_nor_batching_nor_the_memory_bound_change_the_result(order, scales, max_pixels):
+@given(
+    st.permutations([0, 1, 2, 3, 4]),
+    st.permutations([64, 80, 100]),
+    st.sampled_from([30000, 2**21]),
+)
+def test_neither_order_nor_batching_nor_the_memory_bound_change_the_result(
+    order, scales, max_pixels
+):
     model, images = net(), pictures([(64, 90), (90, 64), (64, 90), (130, 200), (33, 44)])
     plain = predict(model, images, "both", (64, 80, 100))
     other = predict(model, [images[i] for i in order], "both", scales, max_pixels=max_pixels)
@@ -266,14 +304,22 @@ def test_mirrored_images_have_the_same_posteriors():
     model, images = net(), torch.stack(pictures([(96, 128)] * 3))
     for method in ("dense", "multi_crop"):
         a, b = (predict(model, x, method, (64, 90)) for x in (images, images.flip(3)))
-        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-3)  # uint8 resampling is not exactly symmetric
-    assert (predict(model, images, scales=90, flip=False) - predict(model, images.flip(3), scales=90, flip=False)).abs().max() > 1e-3
+        torch.testing.assert_close(
+            a, b, rtol=1e-4, atol=1e-3
+        )  # uint8 resampling is not exactly symmetric
+    assert (
+        predict(model, images, scales=90, flip=False)
+        - predict(model, images.flip(3), scales=90, flip=False)
+    ).abs().max() > 1e-3
 
 
 def test_small_images_are_enlarged():
     model, image = net(), [pictures([(20, 30)])[0].float()]
     torch.testing.assert_close(
-        predict(model, image, scales=70)[0], the_slow_way(model, image[0], "dense", (70,), True), rtol=1e-3, atol=1e-5
+        predict(model, image, scales=70)[0],
+        the_slow_way(model, image[0], "dense", (70,), True),
+        rtol=1e-3,
+        atol=1e-5,
     )
 
 
@@ -281,7 +327,9 @@ def test_centre_crop_is_a_grid_of_one():
     model, images = net(), torch.stack(pictures([(80, 112)] * 2))
     with torch.no_grad():
         expected = model(model.preprocessing(TF.center_crop(images, 64))).softmax(1)
-    torch.testing.assert_close(predict(model, images, "multi_crop", 80, flip=False, grid=1), expected)
+    torch.testing.assert_close(
+        predict(model, images, "multi_crop", 80, flip=False, grid=1), expected
+    )
 
 
 def test_fusion_averages_posteriors_of_nets_with_their_own_crop_and_preprocessing():
@@ -300,7 +348,9 @@ def test_predict_leaves_the_model_as_it_was():
     p = predict(model, torch.stack(pictures([(64, 64)] * 2)), scales=64)
     assert model.training and not model.features[1].training and model.classifier[2].training
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
-    assert not p.requires_grad and torch.equal(p, predict(model.eval(), torch.stack(pictures([(64, 64)] * 2)), scales=64))
+    assert not p.requires_grad and torch.equal(
+        p, predict(model.eval(), torch.stack(pictures([(64, 64)] * 2)), scales=64)
+    )
 
 
 def test_default_preprocessing_is_the_papers():
@@ -308,9 +358,16 @@ def test_default_preprocessing_is_the_papers():
     del model.preprocessing
     image = torch.full((1, 3, 64, 64), 100, dtype=torch.uint8)
     with torch.no_grad():
-        expected = model(torch.tensor([100 - 123.68, 100 - 116.779, 100 - 103.939]).view(1, 3, 1, 1).expand(1, 3, 64, 64))
+        expected = model(
+            torch.tensor([100 - 123.68, 100 - 116.779, 100 - 103.939])
+            .view(1, 3, 1, 1)
+            .expand(1, 3, 64, 64)
+        )
     torch.testing.assert_close(predict(model, image, scales=64), expected.softmax(1))
-    torch.testing.assert_close(predict(model, image.float(), scales=64, preprocess=lambda x: x), model(image.float()).softmax(1))
+    torch.testing.assert_close(
+        predict(model, image.float(), scales=64, preprocess=lambda x: x),
+        model(image.float()).softmax(1),
+    )
 
 
 # --- evaluate ---------------------------------------------------------------------------------------------------------------------
@@ -324,11 +381,19 @@ def test_evaluate_agrees_with_scikit_learn():
     result = evaluate(model, data, scales=(64, 72), block=8)
     p = predict(model, data.images, scales=(64, 72)).numpy()
     truth = data.labels.numpy()
-    assert np.array_equal(result.confusion.numpy(), confusion_matrix(truth, p.argmax(1), labels=range(7)))
-    assert result.top1 == pytest.approx(100 * (1 - top_k_accuracy_score(truth, p, k=1, labels=range(7))))
-    assert result.top5 == pytest.approx(100 * (1 - top_k_accuracy_score(truth, p, k=5, labels=range(7))))
+    assert np.array_equal(
+        result.confusion.numpy(), confusion_matrix(truth, p.argmax(1), labels=range(7))
+    )
+    assert result.top1 == pytest.approx(
+        100 * (1 - top_k_accuracy_score(truth, p, k=1, labels=range(7)))
+    )
+    assert result.top5 == pytest.approx(
+        100 * (1 - top_k_accuracy_score(truth, p, k=5, labels=range(7)))
+    )
     for c in range(7):
-        assert result.per_class[c] == pytest.approx(100 * np.mean(p.argmax(1)[truth == c] != c), abs=1e-4)
+        assert result.per_class[c] == pytest.approx(
+            100 * np.mean(p.argmax(1)[truth == c] != c), abs=1e-4
+        )
     assert result.n == 41 and "41 images" in str(result)
     assert json.loads(json.dumps(result.as_dict()))["n"] == 41
 
@@ -344,7 +409,9 @@ def test_evaluate_holds_one_block_at_a_time_and_reads_plain_datasets():
 
         def __getitem__(self, i):
             image, label = data[i]
-            return Image.fromarray(image.permute(1, 2, 0).numpy()), label  # PIL, as torchvision's sets give
+            return Image.fromarray(
+                image.permute(1, 2, 0).numpy()
+            ), label  # PIL, as torchvision's sets give
 
     class Watched(ArrayDataset):
         def batch(self, indices, size=None):
@@ -361,7 +428,10 @@ def test_evaluate_holds_one_block_at_a_time_and_reads_plain_datasets():
 def test_paper_rows_are_those_of_the_tables():
     (row,) = paper_rows(["D"], "dense", (512, 256, 384))
     assert row == {"table": "4", "config": "D", "S": [256, 512], "top1": 24.8, "top5": 7.5}
-    assert {(r["top1"], str(r["S"])) for r in paper_rows(["E"], "dense", [384])} == {(26.9, "384"), (25.5, "[256, 512]")}
+    assert {(r["top1"], str(r["S"])) for r in paper_rows(["E"], "dense", [384])} == {
+        (26.9, "384"),
+        (25.5, "[256, 512]"),
+    }
     assert [r["top5"] for r in paper_rows(["E"], "both")] == [7.1]
     assert [r["top1"] for r in paper_rows(["E", "D"], "both")] == [23.7]
     assert paper_rows(["A"], "multi_crop") == [] == paper_rows(["D"], "dense", [300])
@@ -408,7 +478,10 @@ def test_bad_models():
 def test_posteriors_that_are_not_finite_are_refused():
     broken = net()
     broken.classifier[6].bias.data[3] = float("nan")
-    with pytest.raises(ValueError, match=r"models\[1\] gives posteriors that are not finite for images\[0\] at Q=64"):
+    with pytest.raises(
+        ValueError,
+        match=r"models\[1\] gives posteriors that are not finite for images\[0\] at Q=64",
+    ):
         predict([net(), broken], IMAGES, scales=(64, 80))
 
 
@@ -448,14 +521,19 @@ def save(path, kind, size=(90, 70)):
 def imagenet_like(tmp_path_factory):
     """Three classes of four files each: colour, grey, transparent, palette, 16 bits, CMYK, small, oblong."""
     root = tmp_path_factory.mktemp("data")
-    kinds = iter(["RGB", "L", "RGBA", "P", "16-bit", "CMYK", "RGB", "L", "RGB", "RGB", "RGB", "RGB"])
+    kinds = iter(
+        ["RGB", "L", "RGBA", "P", "16-bit", "CMYK", "RGB", "L", "RGB", "RGB", "RGB", "RGB"]
+    )
     sizes = iter([(90, 70), (40, 50), (120, 64)] * 4)
     for wnid in ("n01440764", "n01443537", "n01484850"):
         (root / "val" / wnid).mkdir(parents=True)
         for i in range(4):
             save(root / "val" / wnid / f"ILSVRC2012_val_{i}.JPEG", next(kinds), next(sizes))
     weights = root / "d.pth"
-    torch.save(build("D", 3, width=1 / 32, generator=torch.Generator().manual_seed(0)).state_dict(), weights)
+    torch.save(
+        build("D", 3, width=1 / 32, generator=torch.Generator().manual_seed(0)).state_dict(),
+        weights,
+    )
     return root, weights
 
 
@@ -464,28 +542,61 @@ def two_processes(*arguments):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    shared = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "OMP_NUM_THREADS": "1",
+    }
     runs = [
-        subprocess.Popen([sys.executable, "-m", "vggbook.evaluate", *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-                         text=True, env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)})
+        subprocess.Popen(
+            [sys.executable, "-m", "vggbook.evaluate", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**shared, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+        )
         for rank in range(2)
-    ]  # fmt: skip
+    ]
     outputs = [run.communicate(timeout=180) for run in runs]
     assert all(run.returncode == 0 for run in runs), outputs
     return [out for out, _ in outputs]
 
 
-def test_the_command_prints_the_papers_row_and_two_processes_agree_with_one(imagenet_like, tmp_path, capsys):
+def test_the_command_prints_the_papers_row_and_two_processes_agree_with_one(
+    imagenet_like, tmp_path, capsys
+):
     from vggbook.evaluate import main
 
     root, weights = imagenet_like
-    arguments = ["--data", root, "--weights", weights, "--family", "paper", "--method", "dense", "--scales", 256, 384, 512,
-                 "--block", 2, "--device", "cpu", "--json"]  # fmt: skip
+    arguments = [
+        "--data",
+        root,
+        "--weights",
+        weights,
+        "--family",
+        "paper",
+        "--method",
+        "dense",
+        "--scales",
+        256,
+        384,
+        512,
+        "--block",
+        2,
+        "--device",
+        "cpu",
+        "--json",
+    ]
     main([str(a) for a in [*arguments, tmp_path / "one.json"]])
     alone = capsys.readouterr().out
     first, second = two_processes(*arguments, tmp_path / "two.json")
     assert "D, dense, Q = 256, 384, 512: top-1 error" in alone and second == ""
-    assert "paper, Table 4, D, S = [256;512]: top-1 error 24.8 %, top-5 error 7.5 %" in alone and first == alone
+    assert (
+        "paper, Table 4, D, S = [256;512]: top-1 error 24.8 %, top-5 error 7.5 %" in alone
+        and first == alone
+    )
     one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
     assert one["n"] == 12 and one["classes"] == ["n01440764", "n01443537", "n01484850"]
     assert all(one[key] == two[key] for key in ("n", "top1", "top5", "confusion"))
@@ -500,7 +611,16 @@ def test_the_command_refuses_a_truncated_file_and_other_classes(imagenet_like, t
         save(tmp_path / "val" / wnid / "0.JPEG", "RGB")
     whole = (tmp_path / "val" / "b" / "0.JPEG").read_bytes()
     (tmp_path / "val" / "b" / "0.JPEG").write_bytes(whole[: len(whole) // 2])
-    arguments = ["--weights", str(weights), "--family", "paper", "--scales", "224", "--device", "cpu"]
+    arguments = [
+        "--weights",
+        str(weights),
+        "--family",
+        "paper",
+        "--scales",
+        "224",
+        "--device",
+        "cpu",
+    ]
     with pytest.raises(OSError, match=r"b.0\.JPEG"):
         main(["--data", str(tmp_path), *arguments])
     with pytest.raises(FileNotFoundError, match="nowhere"):

@@ -26,7 +26,9 @@ TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
 
 def test_configurations_written_for_the_page_are_those_of_the_package():
-    assert (explorer.FOLDER / "configs.js").read_text() == explorer.config_script(), "run python -m tools.explorer"
+    assert (explorer.FOLDER / "configs.js").read_text() == explorer.config_script(), (
+        "run python -m tools.explorer"
+    )
     data = json.loads(re.search(r"= (\[.*\]);", explorer.config_script(), re.S)[1])
     assert [c["name"] for c in data] == list(CONFIGS)
 
@@ -41,7 +43,10 @@ def test_photograph_is_small_and_square():
 
 
 def test_nothing_is_loaded_from_another_host():
-    text = "".join((explorer.FOLDER / name).read_text() for name in ("explorer.js", "explorer.css", "configs.js"))
+    text = "".join(
+        (explorer.FOLDER / name).read_text()
+        for name in ("explorer.js", "explorer.css", "configs.js")
+    )
     assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
 
 
@@ -65,14 +70,19 @@ def opened(browser, body: str, theme: str = "light", **context):
         if not name:
             route.fulfill(body=text, content_type="text/html; charset=utf-8")
         elif route.request.url.startswith("http://explorer.test/") and path.is_file():
-            route.fulfill(body=path.read_bytes(), content_type=TYPES[path.suffix] + "; charset=utf-8")
+            route.fulfill(
+                body=path.read_bytes(), content_type=TYPES[path.suffix] + "; charset=utf-8"
+            )
         else:
             trouble.append(f"asked for {route.request.url}")
             route.abort()
 
     page.route("**/*", serve)
     page.on("pageerror", lambda error: trouble.append(f"error {error}"))
-    page.on("console", lambda m: trouble.append(f"console {m.text}") if m.type in ("error", "warning") else None)
+    page.on(
+        "console",
+        lambda m: trouble.append(f"console {m.text}") if m.type in ("error", "warning") else None,
+    )
     page.goto("http://explorer.test/")
     page.wait_for_selector(".explorer[data-ready]")
     yield page
@@ -100,10 +110,17 @@ def stack(page):
 
 def expected(name, size, batch_norm):
     return [
-        {"name": r.name, "kind": r.kind, "shape": list(r.output_shape), "params": r.params, "macs": r.macs,
-         "bytes": r.activation_bytes, "field": {"size": r.field.size, "jump": r.field.jump, "start": r.field.start}}
+        {
+            "name": r.name,
+            "kind": r.kind,
+            "shape": list(r.output_shape),
+            "params": r.params,
+            "macs": r.macs,
+            "bytes": r.activation_bytes,
+            "field": {"size": r.field.size, "jump": r.field.jump, "start": r.field.start},
+        }
         for r in walk(name, batch_norm=batch_norm, image_size=size)
-    ]  # fmt: skip
+    ]
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -138,9 +155,14 @@ def test_a_chosen_layer_shows_its_facts(network, name):
         assert fact("Multiply-adds") == f"{row.macs:,}"
         assert fact("Output") == " × ".join(map(str, row.output_shape))
         assert fact("Output in memory (float32)") == f"{row.activation_bytes / 1e6:,.2f} MB"
-        assert fact("Receptive field") == f"{row.field.size} pixels, neighbours {row.field.jump} apart"
+        assert (
+            fact("Receptive field") == f"{row.field.size} pixels, neighbours {row.field.jump} apart"
+        )
         assert fact("All layers: parameters") == f"{sum(r.params for r in walk(name)):,}"
-        assert f"sees {row.field.size} × {row.field.size} pixels" in network.get_by_role("status").inner_text()
+        assert (
+            f"sees {row.field.size} × {row.field.size} pixels"
+            in network.get_by_role("status").inner_text()
+        )
 
 
 def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
@@ -148,12 +170,19 @@ def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
     from vggbook import build
 
     net, size = build("A", num_classes=1, width=1 / 64, image_size=96).features.double(), 96
-    layers = [nn.AvgPool2d(m.kernel_size, m.stride) if isinstance(m, nn.MaxPool2d) else m for m in net]
+    layers = [
+        nn.AvgPool2d(m.kernel_size, m.stride) if isinstance(m, nn.MaxPool2d) else m for m in net
+    ]
     layers = [m for m in layers if not isinstance(m, nn.ReLU)]
     for p in nn.Sequential(*layers).parameters():
         nn.init.constant_(p, 0.1)
     names = [r.name for r in walk("A", image_size=size) if r.kind in ("conv", "pool")]
-    for name, unit in (("conv2_1", (5, 7)), ("conv3_2", (0, 11)), ("conv4_2", (6, 3)), ("pool4", (5, 0))):
+    for name, unit in (
+        ("conv2_1", (5, 7)),
+        ("conv3_2", (0, 11)),
+        ("conv4_2", (6, 3)),
+        ("pool4", (5, 0)),
+    ):
         x = torch.ones(1, 3, size, size, dtype=torch.float64, requires_grad=True)
         nn.Sequential(*layers[: names.index(name) + 1])(x)[0, 0][unit].backward()
         touched = x.grad[0].abs().sum(0).nonzero()
@@ -164,7 +193,10 @@ def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
         )
         clip = lambda v: min(max(v, 0), size)
         assert [clip(box["top"]), clip(box["left"])] == [top, left], name
-        assert [clip(box["top"] + box["size"]), clip(box["left"] + box["size"])] == [bottom, right], name
+        assert [clip(box["top"] + box["size"]), clip(box["left"] + box["size"])] == [
+            bottom,
+            right,
+        ], name
         assert box["inside"] == (bottom - top) * (right - left)
 
 
@@ -192,10 +224,13 @@ def test_random_stacks_agree_with_the_package_and_with_torch(page):
     """Fields and maps against the package's walk; weights and multiply-adds against real (weightless) modules."""
     stacks = [list(stack) for stack in random_stacks(300)]
     results = page.evaluate(
-        "(stacks) => stacks.map(([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side}))", stacks
+        "(stacks) => stacks.map(([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side}))",
+        stacks,
     )
     for (layers, channels, inputs, side), got in zip(stacks, results, strict=True):
-        config = Config("stack", tuple(Pool() if k == "pool" else Conv(channels, k) for k in layers), fc=())
+        config = Config(
+            "stack", tuple(Pool() if k == "pool" else Conv(channels, k) for k in layers), fc=()
+        )
         rows = walk(config, image_size=side)[:-1]
         assert [(r["size"], r["jump"], r["side"]) for r in got["rows"]] == [
             (r.field.size, r.field.jump, r.output_shape[1]) for r in rows
@@ -204,26 +239,45 @@ def test_random_stacks_agree_with_the_package_and_with_torch(page):
         x = torch.empty(1, inputs, side, side, device="meta")
         for k in layers:
             pool = k == "pool"
-            layer = nn.MaxPool2d(2) if pool else nn.Conv2d(x.shape[1], channels, k, padding=k // 2, bias=False, device="meta")
+            layer = (
+                nn.MaxPool2d(2)
+                if pool
+                else nn.Conv2d(x.shape[1], channels, k, padding=k // 2, bias=False, device="meta")
+            )
             x = layer(x)
             weights += 0 if pool else layer.weight.numel()
             macs += 0 if pool else layer.weight.numel() * x[0, 0].numel()
         assert (got["weights"], got["macs"], got["side"]) == (weights, macs, x.shape[-1]), layers
         field = rows[-1].field if rows else None
         if field:
-            one = nn.Conv2d(inputs, x.shape[1], field.size, stride=field.jump, bias=False, device="meta").weight.numel()
-            assert got["single"] == {"kernel": field.size, "stride": field.jump, "weights": one, "macs": one * x[0, 0].numel()}
+            one = nn.Conv2d(
+                inputs, x.shape[1], field.size, stride=field.jump, bias=False, device="meta"
+            ).weight.numel()
+            assert got["single"] == {
+                "kernel": field.size,
+                "stride": field.jump,
+                "weights": one,
+                "macs": one * x[0, 0].numel(),
+            }
 
 
 def test_biases_add_one_a_channel_and_convolution(page):
-    got = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4, biases: true})")
+    got = page.evaluate(
+        "() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4, biases: true})"
+    )
     bare = page.evaluate("() => vggExplorer.stack([3, 'pool', 3], {channels: 10, inputs: 4})")
-    assert (got["weights"] - bare["weights"], got["single"]["weights"] - bare["single"]["weights"]) == (20, 10)
+    assert (
+        got["weights"] - bare["weights"],
+        got["single"]["weights"] - bare["single"]["weights"],
+    ) == (20, 10)
     assert got["macs"] == bare["macs"]
 
 
 def cells(stack, which: str) -> dict:
-    return {c.get_attribute(f"data-{which}"): c.inner_text() for c in stack.locator(f"td[data-{which}]").all()}
+    return {
+        c.get_attribute(f"data-{which}"): c.inner_text()
+        for c in stack.locator(f"td[data-{which}]").all()
+    }
 
 
 @pytest.mark.parametrize("channels", [1, 64, 512])
@@ -237,7 +291,10 @@ def test_the_paper_s_27_against_49(stack, channels):
 
 
 def test_layers_are_added_moved_and_removed(stack):
-    names = lambda: [t.split("sees")[0].strip() for t in stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()]
+    names = lambda: [
+        t.split("sees")[0].strip()
+        for t in stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()
+    ]
     stack.get_by_role("button", name="Add 5×5").click()
     stack.get_by_role("button", name="Add pool").click()
     assert names() == ["conv 3×3"] * 3 + ["conv 5×5", "max-pool 2×2"]
@@ -256,7 +313,9 @@ def test_where_channels_double_the_pair_of_3x3_is_larger(stack):
     stack.get_by_role("button", name="Remove layer 3").click()
     stack.get_by_label("Channels out").fill("128")
     stack.get_by_label("Channels in").fill("64")
-    assert "The stack has 8.0% more weights" in stack.get_by_role("status").inner_text()  # 54 against 50
+    assert (
+        "The stack has 8.0% more weights" in stack.get_by_role("status").inner_text()
+    )  # 54 against 50
     assert cells(stack, "stack")["Weights, formula"] == "9 C_in C + 9 C²"
 
 
@@ -278,10 +337,14 @@ def test_an_impossible_input_size_is_refused_with_the_reason(network, name, valu
     side.fill(value)
     assert reason in network.get_by_role("alert").inner_text()
     assert side.get_attribute("aria-invalid") == "true"
-    assert side.get_attribute("aria-describedby") == network.get_by_role("alert").get_attribute("id")
+    assert side.get_attribute("aria-describedby") == network.get_by_role("alert").get_attribute(
+        "id"
+    )
     assert network.get_by_role("status").inner_text() == before
     side.fill("300")
-    assert side.get_attribute("aria-invalid") is None and not network.get_by_role("alert").inner_text()
+    assert (
+        side.get_attribute("aria-invalid") is None and not network.get_by_role("alert").inner_text()
+    )
 
 
 def test_impossible_stacks_are_refused_with_the_reason(stack):
@@ -306,30 +369,47 @@ def test_everything_works_from_the_keyboard(page):
     reached = []
     for _ in range(80):
         page.keyboard.press("Tab")
-        reached.append(page.evaluate("""() => {
+        reached.append(
+            page.evaluate("""() => {
             const e = document.activeElement, style = getComputedStyle(e);
             return [e.tagName, e.labels?.[0]?.innerText ?? e.getAttribute("aria-label") ?? e.innerText, style.outlineStyle];
-        }"""))
+        }""")
+        )
         if reached[-1][0] == "BODY":
             break
     names = [name for tag, name, _ in reached if tag != "BODY"]
-    for control in ("Configuration", "Input side, pixels", "Layer", "Row of the unit", "Column", "Channels out (C)", "Add 7×7",
-                    "Remove layer 3, conv 3×3"):  # fmt: skip
+    for control in (
+        "Configuration",
+        "Input side, pixels",
+        "Layer",
+        "Row of the unit",
+        "Column",
+        "Channels out (C)",
+        "Add 7×7",
+        "Remove layer 3, conv 3×3",
+    ):
         assert control in names
     assert all(outline == "solid" for tag, _, outline in reached if tag != "BODY")
     stack = page.locator(".explorer").nth(1)
     stack.get_by_role("button", name="Add 7×7").press("Enter")
     stack.get_by_role("button", name="Move up layer 4, conv 7×7").press("Enter")
-    assert "layer 3, conv 7×7" in page.evaluate("document.activeElement.getAttribute('aria-label')")  # focus follows the layer
+    assert "layer 3, conv 7×7" in page.evaluate(
+        "document.activeElement.getAttribute('aria-label')"
+    )  # focus follows the layer
     network = page.locator(".explorer").nth(0)
     network.get_by_label("Configuration").press("ArrowDown")
-    assert network.get_by_role("status").inner_text().startswith("conv5_3 of E") or network.get_by_label("Configuration").input_value() == "E"
+    assert (
+        network.get_by_role("status").inner_text().startswith("conv5_3 of E")
+        or network.get_by_label("Configuration").input_value() == "E"
+    )
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_it_fits_the_width(browser, width, theme):
-    with opened(browser, NETWORK + STACK, theme=theme, viewport={"width": width, "height": 800}) as page:
+    with opened(
+        browser, NETWORK + STACK, theme=theme, viewport={"width": width, "height": 800}
+    ) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = page.evaluate("""() => [...document.querySelectorAll(".explorer button, .explorer select, .explorer input")]
             .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()]).filter(([, r]) => Math.min(r.width, r.height) < 22)""")
@@ -352,13 +432,20 @@ def test_without_a_script_the_page_s_own_text_remains(browser):
     ctx.close()
 
 
-PLACES = ("book/explorer.md", "notebooks/02_receptive_field_and_parameters.ipynb", "notebooks/03_shape_tracing.ipynb")
+PLACES = (
+    "book/explorer.md",
+    "notebooks/02_receptive_field_and_parameters.ipynb",
+    "notebooks/03_shape_tracing.ipynb",
+)
 
 
 @pytest.mark.parametrize("place", PLACES)
 def test_it_stands_where_it_should_and_asks_for_what_exists(place):
     text = (ROOT / place).read_text().replace('\\"', '"')
-    found = [dict(re.findall(r'data-(\w+)="([^"]*)"', tag)) for tag in re.findall(r'<div class="explorer"[^>]*>', text)]
+    found = [
+        dict(re.findall(r'data-(\w+)="([^"]*)"', tag))
+        for tag in re.findall(r'<div class="explorer"[^>]*>', text)
+    ]
     assert found, f"no explorer in {place}"
     for data in found:
         assert data.pop("view") in ("network", "stack")
@@ -374,8 +461,13 @@ def test_it_stands_where_it_should_and_asks_for_what_exists(place):
 def test_pages_load_scripts_only_where_they_use_them(html):
     for path in html.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
-        for mark, script in (('class="explorer"', "explorer/explorer.js"), ('class="quiz"', "quiz.js")):
-            assert (mark in text) == (f"_static/{script}" in text), f"{path.name}: {mark} and {script}"
+        for mark, script in (
+            ('class="explorer"', "explorer/explorer.js"),
+            ('class="quiz"', "quiz.js"),
+        ):
+            assert (mark in text) == (f"_static/{script}" in text), (
+                f"{path.name}: {mark} and {script}"
+            )
 
 
 def test_embedded_explorers_work_on_the_built_pages(html, browser):
@@ -385,4 +477,6 @@ def test_embedded_explorers_work_on_the_built_pages(html, browser):
         page.goto(built.as_uri())
         count = built.read_text(encoding="utf-8").count('class="explorer"')
         assert page.locator(".explorer[data-ready] .ex-summary").count() == count > 0
-        assert all("sees" in text for text in page.locator(".explorer .ex-summary").all_text_contents())
+        assert all(
+            "sees" in text for text in page.locator(".explorer .ex-summary").all_text_contents()
+        )

@@ -67,7 +67,12 @@ def test_install_cell_comes_first_and_parameters_follow(path):
 def test_frame(path):
     nb = read(path)
     assert re.match(r"# \S", nb.cells[0].source), "the first cell is the title"
-    quotes = [m[1] for c in markdown(nb) for q, t in blocks(c.source) if q and (m := BOX.fullmatch(t.split("\n")[0]))]
+    quotes = [
+        m[1]
+        for c in markdown(nb)
+        for q, t in blocks(c.source)
+        if q and (m := BOX.fullmatch(t.split("\n")[0]))
+    ]
     assert quotes[0] == "Objectives"
     headings = re.findall(r"^## (.+)$", "\n".join(c.source for c in markdown(nb)), re.M)
     assert headings[-2:] == ["Exercises", "References"]
@@ -88,17 +93,28 @@ def test_cells_are_short(path):
 def test_prose_and_code_keep_their_measure(path):
     """6 to 12 words of prose a visible line of code; the gallery of bugs is code by nature."""
     nb = read(path)
-    words = sum(len(re.findall(r"\w[\w'’.-]*", re.sub(r"```.*?```|\$\$.*?\$\$", "", c.source, flags=re.S))) for c in markdown(nb))
+    words = sum(
+        len(re.findall(r"\w[\w'’.-]*", re.sub(r"```.*?```|\$\$.*?\$\$", "", c.source, flags=re.S)))
+        for c in markdown(nb)
+    )
     visible = [c.source for c in code(nb) if not {"setup", "plumbing"} & set(tags(c))]
-    lines = sum(bool(line.strip()) and not line.strip().startswith("#") for source in visible for line in source.splitlines())
-    assert path.stem.startswith("12") or 6 <= words / lines <= 12, f"{words} words on {lines} visible lines of code"
+    lines = sum(
+        bool(line.strip()) and not line.strip().startswith("#")
+        for source in visible
+        for line in source.splitlines()
+    )
+    assert path.stem.startswith("12") or 6 <= words / lines <= 12, (
+        f"{words} words on {lines} visible lines of code"
+    )
 
 
 @each
 def test_plain_markdown_and_known_boxes_only(path):
     for c in markdown(read(path)):
         prose = re.sub(r"`[^`\n]*`|```.*?```", "", c.source, flags=re.S)
-        assert not re.search(r"^\s*(:{3,}|`{3,}\{)|\{[a-z:]+\}`|^\([\w-]+\)=$", c.source, re.M), f"MyST syntax in {c.source[:80]!r}"
+        assert not re.search(r"^\s*(:{3,}|`{3,}\{)|\{[a-z:]+\}`|^\([\w-]+\)=$", c.source, re.M), (
+            f"MyST syntax in {c.source[:80]!r}"
+        )
         assert "<img" not in prose and "![](" not in prose, "a picture without alt text"
         for quote, text in blocks(c.source):
             first = text.split("\n")[0]
@@ -128,8 +144,13 @@ def test_every_figure_has_alt_text_and_caption(path):
         pictures = [o for o in c.outputs if any(k.startswith("image/") for k in o.get("data", {}))]
         if pictures and "remove-output" not in tags(c):
             about = c.metadata.get("mystnb", {})
-            alt, caption = about.get("image", {}).get("alt", ""), about.get("figure", {}).get("caption", "")
-            assert len(alt.split()) >= 5, f"alt text must say what the figure shows: {alt!r} in {c.source[:60]!r}"
+            alt, caption = (
+                about.get("image", {}).get("alt", ""),
+                about.get("figure", {}).get("caption", ""),
+            )
+            assert len(alt.split()) >= 5, (
+                f"alt text must say what the figure shows: {alt!r} in {c.source[:60]!r}"
+            )
             assert len(caption.split()) >= 3, f"no caption in {c.source[:60]!r}"
             assert about["figure"].get("name", "").startswith("fig-")
 
@@ -140,16 +161,22 @@ def test_execution_is_clean_and_of_this_notebook(path):
     for c in code(nb):
         for o in c.outputs:
             assert o.output_type != "error"
-            assert not (o.output_type == "stream" and o.name == "stderr"), f"{c.source[:60]!r} wrote to stderr: {o.text[:300]}"
+            assert not (o.output_type == "stream" and o.name == "stderr"), (
+                f"{c.source[:60]!r} wrote to stderr: {o.text[:300]}"
+            )
     ran = [c.source for c in nb.cells if "injected-parameters" not in tags(c)]
     assert ran == [c.source for c in read(path).cells]
     record = json.loads((EXECUTED / "runs" / f"{path.stem}.json").read_text())
-    assert record["stamp"] == stamp(path, record["profile"]), "older than its sources: run make book"
+    assert record["stamp"] == stamp(path, record["profile"]), (
+        "older than its sources: run make book"
+    )
 
 
 @each
 def test_claims_have_distinct_anchors_and_known_ids(path):
-    entries = [o.data[MIME] for c in code(executed(path)) for o in c.outputs if MIME in o.get("data", {})]
+    entries = [
+        o.data[MIME] for c in code(executed(path)) for o in c.outputs if MIME in o.get("data", {})
+    ]
     anchors = [e["anchor"] for e in entries]
     assert len(anchors) == len(set(anchors))
     assert {e["id"] for e in entries} <= {c.id for c in claims()}

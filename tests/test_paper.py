@@ -13,11 +13,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggbook import ClaimError, claims, figures, nets_before_vgg, paper, photos, profiles, tables
-from vggbook.paper import KINDS, PaperDataError, load_claims, load_yaml
+from vggbook import ClaimError, claims, nets_before_vgg, paper, tables
+from vggbook.book import claims as claims_module
+from vggbook.book import figures, photos, profiles
+from vggbook.book.claims import KINDS, load_claims
+from vggbook.paper import PaperDataError, load_yaml
 
 FILE = Path(paper.__file__).with_name("claims.yaml")
-PRINTED = {entry["id"]: entry for entry in yaml.load(FILE.read_text(), yaml.BaseLoader)["claims"]}  # every scalar as its text
+PRINTED = {
+    entry["id"]: entry for entry in yaml.load(FILE.read_text(), yaml.BaseLoader)["claims"]
+}  # every scalar as its text
 
 
 def leaves(value, path=()):
@@ -84,7 +89,9 @@ def test_the_exact_value_is_accepted(claim):
     tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
     assert claim.check(tuples(claim.value))
     if isinstance(claim.value, dict):
-        assert claim.check(dict(reversed(claim.value.items())))  # the order of keys is no part of a claim
+        assert claim.check(
+            dict(reversed(claim.value.items()))
+        )  # the order of keys is no part of a claim
 
 
 def unit(claim, path):
@@ -110,7 +117,9 @@ def test_digits_beyond_the_printed_ones_are_free_only_where_there_are_several(cl
     for path in numbers(claim):
         value, text = at(claim.value, path), printed(claim, path)
         nearly = replaced(claim.value, path, value + 0.4 * unit(claim, path))
-        mantissa = Decimal(text.lower().partition("e")[0])  # 1.0e-05 is one digit, as 0.0005 and 0.9 are
+        mantissa = Decimal(
+            text.lower().partition("e")[0]
+        )  # 1.0e-05 is one digit, as 0.0005 and 0.9 are
         constant = len((mantissa.normalize() if "e" in text else mantissa).as_tuple().digits) == 1
         if isinstance(value, int) or constant:
             with pytest.raises(ClaimError):
@@ -119,11 +128,17 @@ def test_digits_beyond_the_printed_ones_are_free_only_where_there_are_several(cl
             assert claim.check(nearly)
 
 
-@pytest.mark.parametrize("claim", [c for c in claims() if set(leaves(c.value)) - set(numbers(c))], ids=name)
+@pytest.mark.parametrize(
+    "claim", [c for c in claims() if set(leaves(c.value)) - set(numbers(c))], ids=name
+)
 def test_other_values_must_be_equal(claim):
     for path in set(leaves(claim.value)) - set(numbers(claim)):
         value = at(claim.value, path)
-        wrongs = {str: (f"{value}x", "", 1, None), bool: (value is False, 0, 1, None), type(None): (0, False, "")}
+        wrongs = {
+            str: (f"{value}x", "", 1, None),
+            bool: (value is False, 0, 1, None),
+            type(None): (0, False, ""),
+        }
         for wrong in wrongs[type(value)]:
             with pytest.raises(ClaimError):
                 claim.check(replaced(claim.value, path, wrong))
@@ -135,7 +150,12 @@ def test_the_shape_must_be_the_claims(claim):
     if isinstance(value, dict):
         wrongs = [{**value, "more": 1}, dict(list(value.items())[1:]), list(value.values())]
     elif isinstance(value, list):
-        wrongs = [[*value, value[-1]], value[:-1], value[::-1] if len(value) > 1 and value != value[::-1] else [], value[0]]
+        wrongs = [
+            [*value, value[-1]],
+            value[:-1],
+            value[::-1] if len(value) > 1 and value != value[::-1] else [],
+            value[0],
+        ]
     else:
         wrongs = [[value], {"value": value}]
     for wrong in [*wrongs, None, {}, [], "?", object()]:
@@ -169,7 +189,9 @@ def test_numpy_and_torch_values_count_as_numbers():
     sides = claims()["spatial-sizes"]
     for value in (np.array([224, 112, 56, 28, 14, 7]), torch.tensor([224, 112, 56, 28, 14, 7])):
         assert sides.check(value)
-    assert claims()["pool-count"].check(torch.tensor(5)) and claims()["pool-count"].check(np.int64(5))
+    assert claims()["pool-count"].check(torch.tensor(5)) and claims()["pool-count"].check(
+        np.int64(5)
+    )
     with pytest.raises(ClaimError):
         claims()["pool-count"].check(torch.tensor(6))
     assert claims()["fc-same-everywhere"].check(np.bool_(True))
@@ -186,10 +208,14 @@ def test_part_of_a_claim():
     assert result.as_dict()["keys_missing"] == ["millions", "weights_only"]
     with pytest.raises(ClaimError, match="found 138357545 at exact, expected 138357544"):
         claim.check({"exact": 138357545}, part=True)
-    with pytest.raises(ClaimError, match="no key 'exactly'; the claim has millions, exact, weights_only"):
+    with pytest.raises(
+        ClaimError, match="no key 'exactly'; the claim has millions, exact, weights_only"
+    ):
         claim.check({"exactly": 138357544}, part=True)
     for wrong in ({}, 138357544, [138]):
-        with pytest.raises(ValueError, match="part=True needs a dict with some of the keys of params-d"):
+        with pytest.raises(
+            ValueError, match="part=True needs a dict with some of the keys of params-d"
+        ):
             claim.check(wrong, part=True)
     with pytest.raises(ValueError, match="part=True needs a dict"):
         claims()["pool-count"].check({"n": 5}, part=True)
@@ -197,27 +223,41 @@ def test_part_of_a_claim():
 
 def test_status():
     assert {claim.status for claim in claims() if claim.kind == "arithmetic"} == {"derived"}
-    assert {claim.status for claim in claims() if claim.kind in ("structural", "protocol")} == {"verified"}
+    assert {claim.status for claim in claims() if claim.kind in ("structural", "protocol")} == {
+        "verified"
+    }
     assert {claim.status for claim in claims() if claim.kind == "empirical"} == {"quoted"}
     claim = claims()["lrn-no-help"]
-    assert claim.check(claim.value, status="reproduced", evidence="five seeds").status == "reproduced"
-    refuted = claim.check({"delta_top1": -3.0, "delta_top5": 2.0}, status="not reproduced", evidence="five seeds")
+    assert (
+        claim.check(claim.value, status="reproduced", evidence="five seeds").status == "reproduced"
+    )
+    refuted = claim.check(
+        {"delta_top1": -3.0, "delta_top5": 2.0}, status="not reproduced", evidence="five seeds"
+    )
     assert not refuted and refuted.found == {"delta_top1": -3.0, "delta_top5": 2.0}
     with pytest.raises(ClaimError):
-        claim.check({"delta_top1": -3.0, "delta_top5": 2.0}, status="reproduced", evidence="five seeds")
+        claim.check(
+            {"delta_top1": -3.0, "delta_top5": 2.0}, status="reproduced", evidence="five seeds"
+        )
     for status in ("reproduced", "not reproduced"):
         with pytest.raises(ValueError, match=f"status='{status}' needs evidence"):
             claim.check(claim.value, status=status)
     for status in ("open", "proved"):
-        with pytest.raises(ValueError, match=f"status='{status}': choose one of derived, verified, reproduced"):
+        with pytest.raises(
+            ValueError, match=f"status='{status}': choose one of derived, verified, reproduced"
+        ):
             claim.check(claim.value, status=status)
 
 
 def test_report_takes_a_miniatures_own_numbers():
     claim = claims()["depth-helps"]
     assert claim.report({"A": 50, "B": 32}, status="reproduced", evidence="results/section4.json")
-    assert not claim.report({"A": 5, "B": 32}, status="not reproduced", evidence="results/section4.json")
-    with pytest.raises(ValueError, match=r"status='verified': report\(\) takes 'reproduced' or 'not reproduced'"):
+    assert not claim.report(
+        {"A": 5, "B": 32}, status="not reproduced", evidence="results/section4.json"
+    )
+    with pytest.raises(
+        ValueError, match=r"status='verified': report\(\) takes 'reproduced' or 'not reproduced'"
+    ):
         claim.report({}, status="verified", evidence="x")
     with pytest.raises(ValueError, match="evidence='': name the recorded run"):
         claim.report({}, status="reproduced", evidence="")
@@ -230,13 +270,17 @@ def test_what_a_page_and_the_ledger_get():
     one, two = (claim.check(claim.value) for _ in range(2))
     assert one.anchor != two.anchor and one.anchor.startswith("claim-macs")
     bundle = one.bundle()
-    entry = bundle[paper.CLAIM_MIME]
+    entry = bundle[claims_module.CLAIM_MIME]
     assert entry["id"] == "macs" and entry["found"] == entry["expected"] == claim.value
     assert f'id="{one.anchor}"' in bundle["text/html"] and "derived" in bundle["text/html"]
     assert bundle["text/plain"].startswith("macs (Table 1): derived: A 7.609, B 11.308")
     assert repr(one) == "<macs: derived>"
     quoted = claims()["ilsvrc14-places"].quote()
-    assert quoted.status == "quoted" and quoted.found is None and "localisation 1" in quoted.bundle()["text/plain"]
+    assert (
+        quoted.status == "quoted"
+        and quoted.found is None
+        and "localisation 1" in quoted.bundle()["text/plain"]
+    )
     html = claims()["params-27-vs-49"].quote().bundle()["text/html"]
     assert "<p" in html and "&" not in html.replace("&#", "")
 
@@ -248,7 +292,10 @@ def test_an_unknown_claim(key, near):
 
 
 def test_claims_are_a_sequence_too():
-    assert claims()[0].id == "headline-depth" and [c.id for c in claims()[-2:]] == ["v6-date", "v1-date"]
+    assert claims()[0].id == "headline-depth" and [c.id for c in claims()[-2:]] == [
+        "v6-date",
+        "v1-date",
+    ]
 
 
 # ---- damaged files -----------------------------------------------------------------------------------------------------------
@@ -293,12 +340,24 @@ def test_a_small_file_loads(tmp_path):
         ("  section: '2.1'\n  topic: t\n", "", r"mine\.yaml, line 6: entry lacks section, topic"),
         ("- id: two", "- name: two", r"mine\.yaml, line 12: entry lacks id"),
         ("- id: two", "- 7\n- id: two", r"mine\.yaml, line 12: entry lacks id, kind"),
-        ("kind: arithmetic", "kind: guess", r"mine\.yaml, line 12: kind 'guess' of two is not one of arithmetic, structural"),
+        (
+            "kind: arithmetic",
+            "kind: guess",
+            r"mine\.yaml, line 12: kind 'guess' of two is not one of arithmetic, structural",
+        ),
         ("- id: two", "- id: one", r"mine\.yaml, line 12: id 'one' appears twice"),
-        ("kind: arithmetic", "kind: arithmetic\n  colour: red", r"mine\.yaml, line 12: unknown field 'colour'"),
+        (
+            "kind: arithmetic",
+            "kind: arithmetic\n  colour: red",
+            r"mine\.yaml, line 12: unknown field 'colour'",
+        ),
         ("    b: 2.5", "    a: 2.5", r"mine\.yaml, line 17, column 5: key 'a' appears twice"),
         ("total: 2", "total: 3", r"mine\.yaml, line 2: 2 claims, but counts\.total says 3"),
-        ("arithmetic: 1", "arithmetic: 5", r"mine\.yaml, line 4: 1 claims, but counts\.arithmetic says 5"),
+        (
+            "arithmetic: 1",
+            "arithmetic: 5",
+            r"mine\.yaml, line 4: 1 claims, but counts\.arithmetic says 5",
+        ),
         ("claims:\n", "facts:\n", r"mine\.yaml, line 1: no list under 'claims:'"),
         (GOOD, "", r"mine\.yaml, line 1: no list under 'claims:'"),
         (GOOD, "claims: []", r"mine\.yaml, line 1: no list under 'claims:'"),
@@ -314,7 +373,11 @@ def test_a_damaged_claims_file_says_where(tmp_path, old, new, message):
 
 
 # Before the start of a field: inside a text that is quoted already, over several lines, such a line would be one more character.
-FIELDS = [i for i, line in enumerate(FILE.read_text().splitlines()) if i and re.match(r"(- |  )\w+:", line)]
+FIELDS = [
+    i
+    for i, line in enumerate(FILE.read_text().splitlines())
+    if i and re.match(r"(- |  )\w+:", line)
+]
 
 
 @settings(max_examples=30, deadline=None)
@@ -338,7 +401,9 @@ def test_a_file_that_is_not_text(tmp_path):
 
 
 def test_the_other_files():
-    assert [key for key in tables() if re.fullmatch(r"table_\d+", key)] == [f"table_{i}" for i in range(1, 13)]
+    assert [key for key in tables() if re.fullmatch(r"table_\d+", key)] == [
+        f"table_{i}" for i in range(1, 13)
+    ]
     assert set(nets_before_vgg()["nets"]) == {"VGG-F", "VGG-M", "VGG-S", "AlexNet"}
     for row in tables()["table_3"]["rows"]:
         assert len(row) == len(tables()["table_3"]["columns"])
@@ -351,7 +416,11 @@ def test_profiles(monkeypatch):
     assert set(profiles.NAMES) == {"ci", "laptop", "gpu"}
     for profile in profiles.NAMES:
         loaded = profiles.load(profile)
-        assert loaded.profile == profile and loaded.device in ("cpu", "cuda") and isinstance(loaded.seed, int)
+        assert (
+            loaded.profile == profile
+            and loaded.device in ("cpu", "cuda")
+            and isinstance(loaded.seed, int)
+        )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setenv("CI", "true")
     assert profiles.load().profile == "ci"
@@ -362,7 +431,10 @@ def test_profiles(monkeypatch):
 
 
 def test_every_profile_has_the_same_settings():
-    data = [load_yaml(Path(profiles.__file__).with_name(f"{profile}.yaml")) for profile in profiles.NAMES]
+    data = [
+        load_yaml(Path(profiles.__file__).with_name(f"{profile}.yaml"))
+        for profile in profiles.NAMES
+    ]
     keys = [{section: sorted(values or {}) for section, values in each.items()} for each in data]
     assert keys[0] == keys[1] == keys[2]
 
@@ -375,7 +447,9 @@ def test_an_unknown_profile(profile):
 
 
 def test_a_chapter_without_settings():
-    with pytest.raises(ValueError, match="chapter='99' has no settings in profile 'ci'; those with settings:"):
+    with pytest.raises(
+        ValueError, match="chapter='99' has no settings in profile 'ci'; those with settings:"
+    ):
         profiles.load("ci", chapter="99")
 
 
@@ -400,7 +474,12 @@ def test_style():
         plt.close("all")
     contrast = (luminance(figures.GROUND) + 0.05) / (luminance(figures.INK) + 0.05)
     assert contrast > 7
-    assert len(set(figures.COLOURS)) == len(figures.COLOURS) == len(figures.MARKERS) == len(set(figures.MARKERS))
+    assert (
+        len(set(figures.COLOURS))
+        == len(figures.COLOURS)
+        == len(figures.MARKERS)
+        == len(set(figures.MARKERS))
+    )
 
 
 def test_show_image():
@@ -410,7 +489,11 @@ def test_show_image():
     with mpl.rc_context({"backend": "agg"}):
         _, ax = plt.subplots()
         figures.show_image(ax, torch.zeros(3, 4, 5, dtype=torch.uint8), "title")
-        assert ax.images[0].get_array().shape == (4, 5, 3) and ax.get_title() == "title" and not ax.axison
+        assert (
+            ax.images[0].get_array().shape == (4, 5, 3)
+            and ax.get_title() == "title"
+            and not ax.axison
+        )
         figures.show_image(ax, torch.zeros(4, 5))
         assert ax.images[1].get_array().shape == (4, 5)
         plt.close("all")
@@ -430,7 +513,10 @@ def test_photographs():
 
 def test_photographs_without_scikit_learn(monkeypatch):
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
-    with pytest.raises(FileNotFoundError, match="photograph 'flower' comes with scikit-learn, which is not installed"):
+    with pytest.raises(
+        FileNotFoundError,
+        match="photograph 'flower' comes with scikit-learn, which is not installed",
+    ):
         photos.photograph("flower")
 
 
@@ -438,4 +524,6 @@ def test_tolerance_never_covers_a_whole_unit():
     for claim, path in NUMBERS:
         value = at(claim.value, path)
         if isinstance(value, float):
-            assert paper._tolerance(value) < unit(claim, path) and math.isfinite(paper._tolerance(value))
+            assert claims_module._tolerance(value) < unit(claim, path) and math.isfinite(
+                claims_module._tolerance(value)
+            )

@@ -22,7 +22,10 @@ def test_one_row_a_column_of_table_1():
 @pytest.mark.parametrize("name", ROWS)
 def test_bars_are_the_weight_layers(name):
     config = CONFIGS[name]
-    bars = [(b.get("data-layer"), int(b.get("data-channels")), float(b.get("height"))) for b in ROWS[name].iter("rect")]
+    bars = [
+        (b.get("data-layer"), int(b.get("data-channels")), float(b.get("height")))
+        for b in ROWS[name].iter("rect")
+    ]
     convs = [(f"conv{la.kernel}", la.channels) for la in config.layers if isinstance(la, Conv)]
     assert [bar[:2] for bar in bars] == [*convs, *(("fc", width) for width in (*config.fc, 1000))]
     assert len(ROWS[name].findall("circle")) == sum(isinstance(la, LRN) for la in config.layers)
@@ -33,5 +36,9 @@ def test_bars_are_the_weight_layers(name):
 
 def test_number_of_claims():
     own = sum(any("1409.1556" in source for source in claim.source) for claim in claims())
-    (found,) = re.findall(r"(\d+) statements that can be checked.*?Of these, (\d+) are the paper's own, and (\d+)\s", TEXT, re.S)
+    (found,) = re.findall(
+        r"(\d+) statements that can be checked.*?Of these, (\d+) are the paper's own, and (\d+)\s",
+        TEXT,
+        re.S,
+    )
     assert tuple(map(int, found)) == (len(claims()), own, len(claims()) - own)

@@ -10,7 +10,11 @@ from tools import ROOT, quizzes
 from vggbook import tables
 
 NAMES = {name: getattr(vggbook, name) for name in vggbook.__all__} | {"math": math, "T": tables()}
-ALL = [(chapter, i, q) for chapter, questions in quizzes.quizzes().items() for i, q in enumerate(questions, 1)]
+ALL = [
+    (chapter, i, q)
+    for chapter, questions in quizzes.quizzes().items()
+    for i, q in enumerate(questions, 1)
+]
 
 
 def number(option: str) -> float | None:
@@ -19,7 +23,9 @@ def number(option: str) -> float | None:
 
 
 def test_every_chapter_has_a_quiz_of_four_to_seven_questions():
-    chapters = {p.stem[:2] for p in (ROOT / "notebooks").glob("*.ipynb")} - {"12"}  # chapter 12 is exercises throughout
+    chapters = {p.stem[:2] for p in (ROOT / "notebooks").glob("*.ipynb")} - {
+        "12"
+    }  # chapter 12 is exercises throughout
     assert chapters <= set(quizzes.quizzes())
     assert all(4 <= len(questions) <= 7 for questions in quizzes.quizzes().values())
 
@@ -30,8 +36,13 @@ def test_the_right_option_is_right_and_the_others_are_not(chapter, i, q):
         assert eval(expression, dict(NAMES)) is True, expression
     if q.compute:
         value = float(eval(q.compute, dict(NAMES)))
-        agree = [number(option) is not None and math.isclose(number(option), value) for option in q.options]
-        assert agree == [k == q.right for k in range(len(q.options))], f"{q.compute} = {value}, options {q.options}"
+        agree = [
+            number(option) is not None and math.isclose(number(option), value)
+            for option in q.options
+        ]
+        assert agree == [k == q.right for k in range(len(q.options))], (
+            f"{q.compute} = {value}, options {q.options}"
+        )
 
 
 def test_most_questions_are_checked_by_code():
@@ -61,7 +72,10 @@ def test_a_question_that_cannot_be_asked_is_refused_by_name(change, reason):
 
 
 def test_markup_is_escaped():
-    assert quizzes.inline("a < b, `x<y`, *so*, 2*3*4") == "a &lt; b, <code>x&lt;y</code>, <em>so</em>, 2*3*4"
+    assert (
+        quizzes.inline("a < b, `x<y`, *so*, 2*3*4")
+        == "a &lt; b, <code>x&lt;y</code>, <em>so</em>, 2*3*4"
+    )
 
 
 def test_the_html_is_one_block_of_markdown():
@@ -69,7 +83,12 @@ def test_the_html_is_one_block_of_markdown():
         text = quizzes.render(chapter)
         heading, block = text.split("\n\n", 1)
         assert heading == "## Quiz" and "\n\n" not in block.strip()
-        assert block.count("<fieldset") == block.count("<legend") == block.count("<details") == len(quizzes.quizzes()[chapter])
+        assert (
+            block.count("<fieldset")
+            == block.count("<legend")
+            == block.count("<details")
+            == len(quizzes.quizzes()[chapter])
+        )
     assert quizzes.render("99") == ""
 
 
@@ -94,9 +113,16 @@ def test_every_option_of_every_question_gets_the_right_verdict(browser, chapter)
         for k in sorted(range(len(q.options)), key=lambda k: k == q.right):
             box.locator("input").nth(k).check()
             box.get_by_role("button", name=f"Check {i}").click()
-            assert box.locator(".quiz-verdict").inner_text().startswith("Right." if k == q.right else "Not this one.")
+            assert (
+                box.locator(".quiz-verdict")
+                .inner_text()
+                .startswith("Right." if k == q.right else "Not this one.")
+            )
             assert box.locator("details").evaluate("(e) => e.open") == (k == q.right)
-    assert page.locator(".quiz-score").inner_text() == f"0 of {len(quizzes.quizzes()[chapter])} right at the first try."
+    assert (
+        page.locator(".quiz-score").inner_text()
+        == f"0 of {len(quizzes.quizzes()[chapter])} right at the first try."
+    )
 
 
 def test_a_question_works_by_keyboard_alone(browser):

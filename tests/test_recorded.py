@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from vggbook import recorded
+from vggbook.book import recorded
 
 GOOD = {"provenance": dict.fromkeys(recorded.PROVENANCE, "x"), "rows": [1]}
 
@@ -33,7 +33,10 @@ def test_provenance_is_demanded(tmp_path, key):
         recorded.read(path)
 
 
-@pytest.mark.parametrize("text, says", [("[1]", "a JSON object is needed"), ("", "line 1"), (b"\xff\xfe\x00", "not a text file")])
+@pytest.mark.parametrize(
+    "text, says",
+    [("[1]", "a JSON object is needed"), ("", "line 1"), (b"\xff\xfe\x00", "not a text file")],
+)
 def test_other_files_are_refused(tmp_path, text, says):
     path = tmp_path / "a.json"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())

@@ -98,7 +98,9 @@ TABLE = {  # images/s on an H100 at 800 TFLOP/s and 3.0 TB/s, batch 256, from a 
 
 @pytest.mark.parametrize("training,fusion", TABLE)
 def test_floor_agrees_with_an_independent_program(training, fusion):
-    found = [round(roofline(name, "H100", 256, fusion, training).images_per_second) for name in NETS]
+    found = [
+        round(roofline(name, "H100", 256, fusion, training).images_per_second) for name in NETS
+    ]
     assert found == list(TABLE[training, fusion])
 
 
@@ -110,7 +112,11 @@ def test_one_convolution_by_hand():
     n, x, y, p, w = 32, 3 * 64, 16 * 64, 16 * 16, 27 * 16
     assert [(k.name, k.flops, k.bytes) for k in step.kernels] == [
         ("conv+bias+ReLU", 2 * n * 64 * w, 2 * (n * x + w + n * y)),
-        ("pool", 0, 2 * n * (y + p) + n * p),  # a byte for each pooled value says which of four it was
+        (
+            "pool",
+            0,
+            2 * n * (y + p) + n * p,
+        ),  # a byte for each pooled value says which of four it was
         ("product", 2 * n * 256 * 10, 2 * (2560 + n * (256 + 10))),
         ("input gradient", 2 * n * 256 * 10, 2 * (2560 + n * (2 * 256 + 10))),
         ("weight gradient", 2 * n * 256 * 10, 2 * (2560 + n * (256 + 10))),
@@ -155,7 +161,9 @@ def test_floor_properties(name, batch, training, flops, ridge):
         assert floor.seconds >= sum(k.flops for k in floor.kernels) / flops * (1 - 1e-9)
         assert floor.seconds >= sum(k.bytes for k in floor.kernels) / device.bandwidth * (1 - 1e-9)
     twice = roofline(name, Device("twice", 2 * flops, 2 * flops / ridge), batch, "conv", training)
-    assert twice.seconds == pytest.approx(roofline(name, device, batch, "conv", training).seconds / 2)
+    assert twice.seconds == pytest.approx(
+        roofline(name, device, batch, "conv", training).seconds / 2
+    )
     assert roofline(name, device, batch + 1, "conv", training).seconds >= twice.seconds
 
 
@@ -172,7 +180,9 @@ def test_all_reduce_in_closed_form(devices, bandwidth, batch):
     assert apart.efficiency == pytest.approx(step.seconds / (step.seconds + ring))
     assert together.exposed <= apart.exposed * (1 + 1e-9)
     assert together.exposed >= ring - step.seconds  # no more can be hidden than there is computing
-    assert together.speedup == pytest.approx(devices * step.seconds / (step.seconds + together.exposed))
+    assert together.speedup == pytest.approx(
+        devices * step.seconds / (step.seconds + together.exposed)
+    )
 
 
 def test_all_reduce_hides_behind_the_convolutions_because_the_fc_gradients_come_first():
@@ -204,7 +214,9 @@ def test_all_reduce_timeline_against_a_list_of_events():
 
 def test_stopwatch_interleaves_and_rotates():
     calls = []
-    seconds = stopwatch({name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warmup=1)
+    seconds = stopwatch(
+        {name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warmup=1
+    )
     assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
     assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
 
@@ -227,18 +239,26 @@ def test_spread_is_median_and_quartiles(values):
 
 def test_measured_ceilings_say_how():
     found = measure(size=128, rounds=2)
-    assert found.flops > 0 and found.bandwidth > 0 and found.value_bytes == 4 and found.multiple == 1
+    assert (
+        found.flops > 0 and found.bandwidth > 0 and found.value_bytes == 4 and found.multiple == 1
+    )
     assert "128 x 128" in found.basis and "float32" in found.basis
 
 
 @pytest.mark.parametrize(
     "call,words",
     [
-        (lambda: roofline("D", fusion="some"), "fusion='some'.*'full', 'conv', 'inductor', 'eager'"),
+        (
+            lambda: roofline("D", fusion="some"),
+            "fusion='some'.*'full', 'conv', 'inductor', 'eager'",
+        ),
         (lambda: roofline("D", device="TPU"), "device='TPU'.*'T4'"),
         (lambda: roofline("D", batch=0), "batch=0.*from 1"),
         (lambda: roofline("A-LRN"), "A-LRN.*LRN"),
-        (lambda: data_parallel(roofline("D", training=False), 4, 1e9), "forward pass.*training=True"),
+        (
+            lambda: data_parallel(roofline("D", training=False), 4, 1e9),
+            "forward pass.*training=True",
+        ),
         (lambda: data_parallel(roofline("D"), 0, 1e9), "devices=0"),
         (lambda: data_parallel(roofline("D"), 4, 0), "bandwidth=0"),
         (lambda: stopwatch({}, 3), "0 cases"),

@@ -8,17 +8,29 @@ import pytest
 import torch
 
 from experiments.section4 import GRIDS, PLANS, Grid, Section4, error_rates, key, methods, start_name
-from vggbook import recorded
+from vggbook.book import recorded
 
 TOY = Grid(
-    "toy", crop=32, train=96, val=48, test=48, batch_size=32, max_epochs=1, start_epochs=1, crop_test=24, width=0.03125
+    "toy",
+    crop=32,
+    train=96,
+    val=48,
+    test=48,
+    batch_size=32,
+    max_epochs=1,
+    start_epochs=1,
+    crop_test=24,
+    width=0.03125,
 )
 
 
 @pytest.fixture(scope="module")
 def section(tmp_path_factory):
     return Section4(
-        TOY, results=tmp_path_factory.mktemp("results"), work=tmp_path_factory.mktemp("work"), say=lambda line: None
+        TOY,
+        results=tmp_path_factory.mktemp("results"),
+        work=tmp_path_factory.mktemp("work"),
+        say=lambda line: None,
     )
 
 
@@ -54,7 +66,10 @@ def test_a_run_writes_its_errors_with_provenance_and_is_not_run_again(section):
 def test_nets_are_fused_from_their_posteriors(section):
     fused = section.fuse(("A/256", "D/256"), 3)
     labels = section.data("test", 3).labels
-    parts = [torch.load(section.folder(n, 3) / "dense@256.pt", weights_only=True) for n in ("A/256", "D/256")]
+    parts = [
+        torch.load(section.folder(n, 3) / "dense@256.pt", weights_only=True)
+        for n in ("A/256", "D/256")
+    ]
     wrong = ((parts[0] + parts[1]).argmax(1) != labels).double().mean()
     assert fused["errors"]["dense@256"]["top1"] == pytest.approx(100 * float(wrong))
 
@@ -62,25 +77,38 @@ def test_nets_are_fused_from_their_posteriors(section):
 def test_the_rows_of_table_5_are_of_the_same_images(section):
     for name in ("D/384", "D/256-512"):
         record = section.run(next(plan for plan in PLANS if plan.name == name), 3)
-    stored = {m: torch.load(section.folder(name, 3) / f"{m}@256,384,512.pt", weights_only=True)
-              for m in ("dense", "dense_of_crops", "multi_crop", "both")}  # fmt: skip
+    stored = {
+        m: torch.load(section.folder(name, 3) / f"{m}@256,384,512.pt", weights_only=True)
+        for m in ("dense", "dense_of_crops", "multi_crop", "both")
+    }
     assert torch.equal(stored["dense_of_crops"], stored["dense"][: TOY.crop_test])
     assert torch.allclose(stored["both"], (stored["dense_of_crops"] + stored["multi_crop"]) / 2)
     assert {m: record["errors"][f"{m}@256,384,512"]["n"] for m in stored} == {
-        "dense": TOY.test, "dense_of_crops": TOY.crop_test, "multi_crop": TOY.crop_test, "both": TOY.crop_test}  # fmt: skip
+        "dense": TOY.test,
+        "dense_of_crops": TOY.crop_test,
+        "multi_crop": TOY.crop_test,
+        "both": TOY.crop_test,
+    }
     from vggbook.evaluate import predict
     from vggbook.train import load_run
 
     run, test = load_run(section.folder(name, 3) / "last.pt"), section.data("test", 3)
-    direct = predict(run.model, test.images[: TOY.crop_test], "both", tuple(map(TOY.pixels, (256, 384, 512))),
-                     preprocess=lambda x: (x.float() - run.mean[:, None, None]) * TOY.gain)  # fmt: skip
+    direct = predict(
+        run.model,
+        test.images[: TOY.crop_test],
+        "both",
+        tuple(map(TOY.pixels, (256, 384, 512))),
+        preprocess=lambda x: (x.float() - run.mean[:, None, None]) * TOY.gain,
+    )
     assert torch.allclose(stored["both"], direct, atol=1e-5)
 
 
 @pytest.mark.parametrize("scheme, norm", [("he", True), ("A", False)])
 def test_a_start_is_recorded_whatever_becomes_of_it(section, scheme, norm):
     record = section.start(scheme, norm, 3)
-    assert len(record["losses"]) == TOY.train // TOY.batch_size and record["run"]["batch_norm"] is norm
+    assert (
+        len(record["losses"]) == TOY.train // TOY.batch_size and record["run"]["batch_norm"] is norm
+    )
 
 
 def test_a_start_that_diverges_says_so(tmp_path, monkeypatch):
@@ -105,7 +133,9 @@ def test_rates_against_counting():
     posteriors = torch.eye(6)[[0, 1, 2, 3]] + torch.arange(6) * 1e-3
     labels = torch.tensor([0, 1, 2, 0])
     assert error_rates(posteriors, labels)["top1"] == 25.0
-    assert error_rates(posteriors, torch.tensor([0, 1, 2, 0]))["top5"] == 25.0  # class 0 has the least of the rest
+    assert (
+        error_rates(posteriors, torch.tensor([0, 1, 2, 0]))["top5"] == 25.0
+    )  # class 0 has the least of the rest
 
 
 def test_an_unfinished_file_is_never_taken_for_a_result(section, monkeypatch):
@@ -122,7 +152,12 @@ def test_two_processes_share_the_runs_out(tmp_path, monkeypatch):
 
     said, made = [], []
     pair = [
-        Section4(replace(TOY, seeds=(5, 6)), results=tmp_path / "results", work=tmp_path / "work", say=said.append)
+        Section4(
+            replace(TOY, seeds=(5, 6)),
+            results=tmp_path / "results",
+            work=tmp_path / "work",
+            say=said.append,
+        )
         for _ in range(2)
     ]
     for section in pair:
@@ -138,12 +173,16 @@ def test_two_processes_share_the_runs_out(tmp_path, monkeypatch):
             monkeypatch.setattr(section, way, make)
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda section: section.everything((5, 6), wait=0.01), pair))
-    assert sorted(made) == sorted((job.name, seed) for seed in (5, 6) for job in pair[0].jobs(seed)) and len(
-        said
-    ) == len(made)
+    assert sorted(made) == sorted(
+        (job.name, seed) for seed in (5, 6) for job in pair[0].jobs(seed)
+    ) and len(said) == len(made)
     for seed in (5, 6):
         order = [name for name, s in made if s == seed]
-        assert all(order.index(need) < order.index(job.name) for job in pair[0].jobs(seed) for need in job.needs)
+        assert all(
+            order.index(need) < order.index(job.name)
+            for job in pair[0].jobs(seed)
+            for need in job.needs
+        )
 
 
 def section4_name(what):

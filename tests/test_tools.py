@@ -20,10 +20,10 @@ from vggbook import claims
 
 @pytest.fixture
 def project(tmp_path, monkeypatch):
-    for name in ("src/vggbook/profiles", "results", "notebooks"):
+    for name in ("src/vggbook/book/profiles", "results", "notebooks"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "src/vggbook/a.py").write_text("x = 1\n")
-    (tmp_path / "src/vggbook/profiles/ci.yaml").write_text("n: 1\n")
+    (tmp_path / "src/vggbook/book/profiles/ci.yaml").write_text("n: 1\n")
     (tmp_path / "results/r.json").write_text("{}\n")
     (tmp_path / "notebooks/01_a.ipynb").write_text("{}")
     monkeypatch.setattr(execute, "ROOT", tmp_path)
@@ -37,7 +37,15 @@ def stamp_of(project, profile="ci"):
     return execute.stamp(project / "notebooks/01_a.ipynb", profile)
 
 
-@pytest.mark.parametrize("name", ["src/vggbook/a.py", "src/vggbook/profiles/ci.yaml", "results/r.json", "notebooks/01_a.ipynb"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "src/vggbook/a.py",
+        "src/vggbook/book/profiles/ci.yaml",
+        "results/r.json",
+        "notebooks/01_a.ipynb",
+    ],
+)
 def test_stamp_sees_every_input(project, name):
     before = stamp_of(project)
     assert stamp_of(project) == before
@@ -64,7 +72,9 @@ def test_stamp_ignores_bytecode(project):
 
 
 def test_execute_refuses_an_unknown_profile():
-    with pytest.raises(ValueError, match=r"profile must be one of auto, ci, laptop, gpu, got 'huge'"):
+    with pytest.raises(
+        ValueError, match=r"profile must be one of auto, ci, laptop, gpu, got 'huge'"
+    ):
         execute.execute([], "huge")
 
 
@@ -76,8 +86,16 @@ def test_execute_refuses_an_unknown_profile():
     [
         ("> **Objectives.**", "[Objectives]{.box-kind}", "objectives"),
         ("> **Paper, Sect. 2.3.** text", "[Paper]{.box-kind} Sect. 2.3", "paper"),
-        ("> **Paper, Sect. 2.3**, in our words. text", "[Paper]{.box-kind} Sect. 2.3, in our words", "paper"),
-        ("> **Deviation: channels last.** text", "[Deviation:]{.box-kind} channels last", "deviation"),
+        (
+            "> **Paper, Sect. 2.3**, in our words. text",
+            "[Paper]{.box-kind} Sect. 2.3, in our words",
+            "paper",
+        ),
+        (
+            "> **Deviation: channels last.** text",
+            "[Deviation:]{.box-kind} channels last",
+            "deviation",
+        ),
         ("> **Trap: is it 308?** text", "[Trap:]{.box-kind} is it 308?", "trap"),
         ("> **Take-aways.** text", "[Take-aways]{.box-kind}", "takeaways"),
         ("> **How sure.** text", "[How sure]{.box-kind}", "sure"),
@@ -85,20 +103,33 @@ def test_execute_refuses_an_unknown_profile():
 )
 def test_boxes(first, heading, css):
     text, _ = stage.box(first + "\n> - more", "02_x")
-    assert text.startswith(f"::::::{{admonition}} {heading}\n:class: {css}\n") and text.endswith("- more\n::::::")
+    assert text.startswith(f"::::::{{admonition}} {heading}\n:class: {css}\n") and text.endswith(
+        "- more\n::::::"
+    )
 
 
 def test_only_traps_are_collected_with_the_code_that_follows():
-    nb = nbformat.v4.new_notebook(cells=[
-        nbformat.v4.new_markdown_cell("> **Paper, Sect. 1.** x\n\n> **Trap: two pools.** It has *five*."),
-        nbformat.v4.new_code_cell("print(5)"),
-        nbformat.v4.new_code_cell("print(6)"),
-    ])  # fmt: skip
+    nb = nbformat.v4.new_notebook(
+        cells=[
+            nbformat.v4.new_markdown_cell(
+                "> **Paper, Sect. 1.** x\n\n> **Trap: two pools.** It has *five*."
+            ),
+            nbformat.v4.new_code_cell("print(5)"),
+            nbformat.v4.new_code_cell("print(6)"),
+        ]
+    )
     page, traps = stage.page(nb, "02_x", {})
-    assert traps == [stage.Trap("two pools", "It has *five*.", "trap-02-two-pools", "02_x", "print(5)")]
+    assert traps == [
+        stage.Trap("two pools", "It has *five*.", "trap-02-two-pools", "02_x", "print(5)")
+    ]
     assert ":name: trap-02-two-pools" in page.cells[0].source
     body = stage.misreadings(traps, {"02_x": "Fields"})
-    assert "## Fields" in body and "### Two pools" in body and "print(5)" in body and "](#trap-02-two-pools)" in body
+    assert (
+        "## Fields" in body
+        and "### Two pools" in body
+        and "print(5)" in body
+        and "](#trap-02-two-pools)" in body
+    )
 
 
 def test_plain_quotes_and_fenced_code_stay():
@@ -106,13 +137,21 @@ def test_plain_quotes_and_fenced_code_stay():
     assert stage.markdown(source, "02_x")[0].split() == source.split()
 
 
-@given(st.lists(st.sampled_from(["text", "> quote", "```", "~~~", "", "> **Nothing.** x", "# head"]), min_size=1))
+@given(
+    st.lists(
+        st.sampled_from(["text", "> quote", "```", "~~~", "", "> **Nothing.** x", "# head"]),
+        min_size=1,
+    )
+)
 def test_blocks_lose_no_line(lines):
     assert "\n".join(text for _, text in stage.blocks("\n".join(lines))) == "\n".join(lines)
 
 
 def test_exercise_heading():
-    assert stage.markdown("### Exercise 2.1 (compute): fields", "02_x")[0] == "### Exercise 2.1: fields [compute]{.exercise-kind}"
+    assert (
+        stage.markdown("### Exercise 2.1 (compute): fields", "02_x")[0]
+        == "### Exercise 2.1: fields [compute]{.exercise-kind}"
+    )
 
 
 def test_links_move_with_their_text():
@@ -123,19 +162,38 @@ def test_links_move_with_their_text():
 
 def test_page_hides_what_only_tools_need():
     cell = nbformat.v4.new_code_cell
-    nb = nbformat.v4.new_notebook(cells=[
-        cell("profile = 'ci'", metadata={"tags": ["injected-parameters"], "papermill": {"x": 1}}),
-        cell("1", metadata={"tags": ["answer"]}), cell("2", metadata={"tags": ["setup"]}),
-    ], metadata={"papermill": {"path": "/somewhere"}})  # fmt: skip
-    run = {"versions": execute.versions(), "date": "d", "seconds": 1.5, "profile": "ci", "commit": "", "device": "a <b>"}
+    nb = nbformat.v4.new_notebook(
+        cells=[
+            cell(
+                "profile = 'ci'", metadata={"tags": ["injected-parameters"], "papermill": {"x": 1}}
+            ),
+            cell("1", metadata={"tags": ["answer"]}),
+            cell("2", metadata={"tags": ["setup"]}),
+        ],
+        metadata={"papermill": {"path": "/somewhere"}},
+    )
+    run = {
+        "versions": execute.versions(),
+        "date": "d",
+        "seconds": 1.5,
+        "profile": "ci",
+        "commit": "",
+        "device": "a <b>",
+    }
     page, _ = stage.page(nb, "01_x", run)
-    assert [c.metadata.get("tags") for c in page.cells[:3]] == [["remove-cell"], ["answer", "hide-cell"], ["setup", "hide-input"]]
+    assert [c.metadata.get("tags") for c in page.cells[:3]] == [
+        ["remove-cell"],
+        ["answer", "hide-cell"],
+        ["setup", "hide-input"],
+    ]
     assert page.cells[1].metadata["mystnb"]["code_prompt_show"] == "Answer"
     assert "papermill" not in json.dumps(page) and "a &lt;b&gt;" in page.cells[-1].source
 
 
 def test_stage_names_what_the_table_of_contents_and_the_files_disagree_about(tmp_path):
-    (tmp_path / "_toc.yml").write_text(yaml.safe_dump({"root": "book/a", "parts": [{"chapters": [{"file": "book/b"}]}]}))
+    (tmp_path / "_toc.yml").write_text(
+        yaml.safe_dump({"root": "book/a", "parts": [{"chapters": [{"file": "book/b"}]}]})
+    )
     (tmp_path / "book").mkdir()
     (tmp_path / "book/a.md").write_text("# A\n")
     (tmp_path / "book/c.md").write_text("# C\n")
@@ -157,7 +215,15 @@ def test_writer_leaves_unchanged_files_alone_and_sweeps_stale_ones(tmp_path):
 
 
 def entry(status, *keys, found=None):
-    return {"id": "x", "status": status, "keys_checked": list(keys), "found": found, "evidence": "", "anchor": "claim-x", "notebook": "01_a"}
+    return {
+        "id": "x",
+        "status": status,
+        "keys_checked": list(keys),
+        "found": found,
+        "evidence": "",
+        "anchor": "claim-x",
+        "notebook": "01_a",
+    }
 
 
 @pytest.mark.parametrize(
@@ -166,10 +232,22 @@ def entry(status, *keys, found=None):
         ("ab", [], ("open", ["a", "b"])),
         ("ab", [entry("verified", "a")], ("open", ["b"])),
         ("ab", [entry("verified", "a"), entry("derived", "b")], ("verified", [])),
-        ("ab", [entry("verified", "a"), entry("quoted", "a", "b")], ("quoted", [])),  # a part alone never lifts the whole
+        (
+            "ab",
+            [entry("verified", "a"), entry("quoted", "a", "b")],
+            ("quoted", []),
+        ),  # a part alone never lifts the whole
         ("ab", [entry("quoted", "a", "b"), entry("reproduced", "a", "b")], ("reproduced", [])),
-        ("ab", [entry("not reproduced", "a", "b"), entry("verified", "a", "b")], ("not reproduced", [])),
-        ("ab", [entry("not reproduced", "a", "b"), entry("reproduced", "a", "b")], ("reproduced", [])),
+        (
+            "ab",
+            [entry("not reproduced", "a", "b"), entry("verified", "a", "b")],
+            ("not reproduced", []),
+        ),
+        (
+            "ab",
+            [entry("not reproduced", "a", "b"), entry("reproduced", "a", "b")],
+            ("reproduced", []),
+        ),
         ("", [entry("derived")], ("derived", [])),
         ("", [], ("open", [])),
     ],
@@ -179,24 +257,44 @@ def test_status_needs_all_keys(keys, entries, expected):
 
 
 def bundle(claim_id, value, **kwargs):
-    output = nbformat.v4.new_output("display_data", data=claims()[claim_id].check(value, **kwargs).bundle())
+    output = nbformat.v4.new_output(
+        "display_data", data=claims()[claim_id].check(value, **kwargs).bundle()
+    )
     return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
 
 
 def test_ledger_of_real_claims():
     c = next(c for c in claims() if len(c.keys) > 1 and c.kind == "arithmetic")
     first, *rest = c.keys
-    one, other = {k: v for k, v in c.value.items() if k == first}, {k: v for k, v in c.value.items() if k != first}
+    one, other = (
+        {k: v for k, v in c.value.items() if k == first},
+        {k: v for k, v in c.value.items() if k != first},
+    )
     rows = {r["id"]: r for r in ledger.entries({"01_a": bundle(c.id, one, part=True)})}
     assert len(rows) == len(claims()) == 174
     assert rows[c.id]["status"] == "open" and rows[c.id]["missing"] == sorted(rest)
     nbs = {"01_a": bundle(c.id, one, part=True), "02_b": bundle(c.id, other, part=True)}
     rows = ledger.entries(nbs)
     row = next(r for r in rows if r["id"] == c.id)
-    assert row["status"] == "derived" and row["found"] == c.value and [x["notebook"] for x in row["cells"]] == ["01_a", "02_b"]
-    assert ledger.counts(rows) == {"derived": 1, "verified": 0, "reproduced": 0, "not reproduced": 0, "quoted": 0, "open": 173}
+    assert (
+        row["status"] == "derived"
+        and row["found"] == c.value
+        and [x["notebook"] for x in row["cells"]] == ["01_a", "02_b"]
+    )
+    assert ledger.counts(rows) == {
+        "derived": 1,
+        "verified": 0,
+        "reproduced": 0,
+        "not reproduced": 0,
+        "quoted": 0,
+        "open": 173,
+    }
     page = ledger.render(rows, {"01_a": "A", "02_b": "B"})
-    assert f'id="{c.id}"' in page and "../notebooks/02_b.html#" in page and page.count("<tr id=") == 174
+    assert (
+        f'id="{c.id}"' in page
+        and "../notebooks/02_b.html#" in page
+        and page.count("<tr id=") == 174
+    )
 
 
 def test_ledger_refuses_unknown_claims_and_knows_every_section():
@@ -209,7 +307,14 @@ def test_ledger_refuses_unknown_claims_and_knows_every_section():
 
 @pytest.mark.parametrize(
     "value, text",
-    [(None, "–"), (True, "yes"), (138357544, "138,357,544"), (7.25, "7.25"), ({"top_1": 24.8}, "top 1 24.8"), ([1, [2, 3]], "1, (2, 3)")],
+    [
+        (None, "–"),
+        (True, "yes"),
+        (138357544, "138,357,544"),
+        (7.25, "7.25"),
+        ({"top_1": 24.8}, "top 1 24.8"),
+        ([1, [2, 3]], "1, (2, 3)"),
+    ],
 )
 def test_values_for_readers(value, text):
     assert ledger.shown(value) == text
@@ -223,7 +328,9 @@ def copy(tmp_path):
     for name in ("_config.yml", "README.md"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "notebooks").mkdir()
-    nb = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(address.install_cell(address.address()), id="a")])
+    nb = nbformat.v4.new_notebook(
+        cells=[nbformat.v4.new_code_cell(address.install_cell(address.address()), id="a")]
+    )
     nbformat.write(nb, tmp_path / "notebooks/01_a.ipynb")
     return tmp_path
 
@@ -238,9 +345,13 @@ def test_address_is_written_everywhere_and_back(copy):
     assert set(changed) == {"_config.yml", "README.md", "notebooks/01_a.ipynb"}
     assert address.address(copy) == "some-body/the.book" and address.disagreements(copy) == []
     cfg = stage.config(copy)
-    assert cfg["repository"]["url"] == "https://github.com/some-body/the.book" and cfg["html"]["baseurl"].endswith("github.io/the.book/")
+    assert cfg["repository"]["url"] == "https://github.com/some-body/the.book" and cfg["html"][
+        "baseurl"
+    ].endswith("github.io/the.book/")
     assert cfg["launch_buttons"]["colab_url"]
-    assert "git+https://github.com/some-body/the.book" in (copy / "notebooks/01_a.ipynb").read_text()
+    assert (
+        "git+https://github.com/some-body/the.book" in (copy / "notebooks/01_a.ipynb").read_text()
+    )
     assert address.write("some-body/the.book", copy) == []
     address.write(None, copy)
     if address.address() is None:
@@ -252,7 +363,9 @@ def test_a_disagreeing_file_is_named(copy):
     nb = nbformat.read(copy / "notebooks/01_a.ipynb", 4)
     nb.cells[0].source = address.install_cell("c/d")
     nbformat.write(nb, copy / "notebooks/01_a.ipynb")
-    assert address.disagreements(copy) == ["01_a.ipynb: its first code cell is not the install cell"]
+    assert address.disagreements(copy) == [
+        "01_a.ipynb: its first code cell is not the install cell"
+    ]
 
 
 @pytest.mark.parametrize("bad", ["", "name", "a/b/c", "https://github.com/a/b", "a b/c", "a/b; rm"])
@@ -269,7 +382,9 @@ def test_install_cell_does_nothing_where_the_package_is():
 
 def test_install_cell_tells_what_to_do_while_there_is_no_address():
     source = address.install_cell(None).replace('"vggbook"', '"no_such_package"')
-    with pytest.raises(ModuleNotFoundError, match=r"in a checkout of this book, run `pip install \.`"):
+    with pytest.raises(
+        ModuleNotFoundError, match=r"in a checkout of this book, run `pip install \.`"
+    ):
         exec(source, {})
 
 
@@ -280,18 +395,30 @@ def test_notebook_round_trip(tmp_path, monkeypatch):
     monkeypatch.setattr(notebook, "ROOT", tmp_path)
     monkeypatch.setattr(notebook, "TEXT", tmp_path / "text")
     (tmp_path / "notebooks").mkdir()
-    meta = {"mystnb": {"image": {"alt": "A \"curve\" that rises"}, "figure": {"caption": "c", "name": "fig-a"}}, "tags": ["plumbing"]}
+    meta = {
+        "mystnb": {
+            "image": {"alt": 'A "curve" that rises'},
+            "figure": {"caption": "c", "name": "fig-a"},
+        },
+        "tags": ["plumbing"],
+    }
     cells = [
-        nbformat.v4.new_markdown_cell("# T\n\nwith $x$"), nbformat.v4.new_code_cell(address.install_cell("old/name"), metadata={"tags": ["setup"]}),
-        nbformat.v4.new_code_cell("%matplotlib inline\nx = 1", metadata=meta), nbformat.v4.new_code_cell("x"), nbformat.v4.new_code_cell("x"),
-    ]  # fmt: skip
+        nbformat.v4.new_markdown_cell("# T\n\nwith $x$"),
+        nbformat.v4.new_code_cell(address.install_cell("old/name"), metadata={"tags": ["setup"]}),
+        nbformat.v4.new_code_cell("%matplotlib inline\nx = 1", metadata=meta),
+        nbformat.v4.new_code_cell("x"),
+        nbformat.v4.new_code_cell("x"),
+    ]
     nb = notebook.normalise(nbformat.v4.new_notebook(cells=cells))
     nbformat.write(nb, tmp_path / "notebooks/02_a.ipynb")
     before = (tmp_path / "notebooks/02_a.ipynb").read_bytes()
     notebook.to_text("02")
     notebook.to_notebook("02")
     assert (tmp_path / "notebooks/02_a.ipynb").read_bytes() == before
-    assert nb.cells[1].source == address.install_cell(address.address()) and len({c.id for c in nb.cells}) == 5
+    assert (
+        nb.cells[1].source == address.install_cell(address.address())
+        and len({c.id for c in nb.cells}) == 5
+    )
     with pytest.raises(SystemExit, match="got '07'; there: 02_a"):
         notebook.to_text("07")
 
@@ -304,53 +431,98 @@ def test_check_finds_each_kind_of_problem(tmp_path):
         '<script src="https://cdn.example/x.js"></script><style>@import url(//fonts.example/f.css);</style><i id="k"></i><i id="k"></i></main>'
     )
     assert [p.split(": ", 1)[1][:32] for p in check.problems(tmp_path)] == [
-        "dead link b.html#gone: no such a", "dead link c.html", "image without alt text: b.html", "inline drawing without a label: ",
-        "script from another host: https:", "style from another host: //fonts", "the id 'k' appears twice",
-    ]  # fmt: skip
+        "dead link b.html#gone: no such a",
+        "dead link c.html",
+        "image without alt text: b.html",
+        "inline drawing without a label: ",
+        "script from another host: https:",
+        "style from another host: //fonts",
+        "the id 'k' appears twice",
+    ]
 
 
 @pytest.mark.parametrize("version", ["3.9.18", "3.14.0"])
 def test_setup_refuses_other_pythons_and_says_which(tmp_path, version):
     fake = tmp_path / "python3"
-    code = f"case \"$1\" in -V) echo Python {version};; *) exit 1;; esac\n"
+    code = f'case "$1" in -V) echo Python {version};; *) exit 1;; esac\n'
     fake.write_text(f"#!/bin/sh\n{code}")
     fake.chmod(0o755)
     env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), "PYTHON": str(fake)}
-    r = subprocess.run(["sh", str(ROOT / "tools/setup.sh")], env=env, capture_output=True, text=True)
-    assert r.returncode == 1 and f"is Python {version}; the book needs Python 3.10 to 3.13" in r.stderr
+    r = subprocess.run(
+        ["sh", str(ROOT / "tools/setup.sh")], env=env, capture_output=True, text=True
+    )
+    assert (
+        r.returncode == 1 and f"is Python {version}; the book needs Python 3.10 to 3.13" in r.stderr
+    )
     assert not (tmp_path / "venv").exists()
 
 
 def test_setup_says_what_to_do_without_python(tmp_path):
     for tool in ("dirname", "sh", "rm", "cat"):
-        (tmp_path / tool).symlink_to(next(p for d in ("/bin", "/usr/bin") if os.path.exists(p := f"{d}/{tool}")))
+        (tmp_path / tool).symlink_to(
+            next(p for d in ("/bin", "/usr/bin") if os.path.exists(p := f"{d}/{tool}"))
+        )
     env = {"PATH": str(tmp_path), "VENV": str(tmp_path / "venv")}
-    r = subprocess.run(["/bin/sh", str(ROOT / "tools/setup.sh")], env=env, capture_output=True, text=True)
-    assert r.returncode == 1 and "no Python 3.10 to 3.13 here" in r.stderr and "apt install python3-venv" in r.stderr
+    r = subprocess.run(
+        ["/bin/sh", str(ROOT / "tools/setup.sh")], env=env, capture_output=True, text=True
+    )
+    assert (
+        r.returncode == 1
+        and "no Python 3.10 to 3.13 here" in r.stderr
+        and "apt install python3-venv" in r.stderr
+    )
 
 
 def test_no_registry_host_in_what_is_installed():
-    for name in ("requirements.txt", "constraints.txt", "pyproject.toml", "Makefile", "tools/setup.sh"):
+    for name in (
+        "requirements.txt",
+        "constraints.txt",
+        "pyproject.toml",
+        "Makefile",
+        "tools/setup.sh",
+    ):
         text = (ROOT / name).read_text()
-        assert "index-url" not in text and "find-links" not in text and "--extra-index" not in text, name
+        assert (
+            "index-url" not in text and "find-links" not in text and "--extra-index" not in text
+        ), name
         assert "://" not in text.replace("https://github.com", ""), name
 
 
 def test_constraints_pin_every_requirement():
     def names(file):
-        lines = (line.split("#")[0].split(";")[0].strip() for line in (ROOT / file).read_text().splitlines())
-        return {line.replace(">", "=").replace("<", "=").split("=")[0].strip().lower() for line in lines if line}
+        lines = (
+            line.split("#")[0].split(";")[0].strip()
+            for line in (ROOT / file).read_text().splitlines()
+        )
+        return {
+            line.replace(">", "=").replace("<", "=").split("=")[0].strip().lower()
+            for line in lines
+            if line
+        }
 
     assert names("requirements.txt") <= names("constraints.txt")
 
 
 def test_make_help_lists_the_targets():
     r = subprocess.run(["make", "-s", "-C", str(ROOT), "help"], capture_output=True, text=True)
-    for target in ("setup", "book", "test", "bench", "serve", "clean", "address", "text", "notebook", "pdf"):
+    for target in (
+        "setup",
+        "book",
+        "test",
+        "bench",
+        "serve",
+        "clean",
+        "address",
+        "text",
+        "notebook",
+        "pdf",
+    ):
         assert f"make {target} " in r.stdout
 
 
-@pytest.mark.parametrize("tool", [["ruff", "check", "--no-cache", "."], ["codespell_lib"]], ids=["ruff", "codespell"])
+@pytest.mark.parametrize(
+    "tool", [["ruff", "check", "--no-cache", "."], ["codespell_lib"]], ids=["ruff", "codespell"]
+)
 def test_style_and_spelling(tool):
     r = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
     assert r.returncode == 0, r.stdout + r.stderr

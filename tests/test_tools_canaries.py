@@ -16,11 +16,22 @@ from tools.address import address, install_cell
 from tools.notebook import METADATA
 
 FIGURE = "import matplotlib.pyplot as plt\n\nplt.plot([1, 2])\nplt.show()"
-ABOUT = {"image": {"alt": "A line that rises from one to two."}, "figure": {"caption": "A rising line.", "name": "fig-rise"}}
-CHECK = 'from vggbook import claims, count_parameters\n\nclaims()["params-d"].check({part}, part=True)'
+ABOUT = {
+    "image": {"alt": "A line that rises from one to two."},
+    "figure": {"caption": "A rising line.", "name": "fig-rise"},
+}
+CHECK = (
+    'from vggbook import claims, count_parameters\n\nclaims()["params-d"].check({part}, part=True)'
+)
 
 
-def write_notebook(folder, claim='{"exact": count_parameters("D")}', about=ABOUT, link="../book/preface.md", extra=()):
+def write_notebook(
+    folder,
+    claim='{"exact": count_parameters("D")}',
+    about=ABOUT,
+    link="../book/preface.md",
+    extra=(),
+):
     code, text = nbformat.v4.new_code_cell, nbformat.v4.new_markdown_cell
     figure = code(FIGURE, metadata={"mystnb": about}, id="figure")
     cells = [
@@ -31,12 +42,21 @@ def write_notebook(folder, claim='{"exact": count_parameters("D")}', about=ABOUT
         code(CHECK.replace("{part}", claim), id="claim"),
         figure,
     ]
-    nbformat.write(nbformat.v4.new_notebook(cells=cells, metadata=METADATA), folder / "notebooks/99_small.ipynb")
+    nbformat.write(
+        nbformat.v4.new_notebook(cells=cells, metadata=METADATA),
+        folder / "notebooks/99_small.ipynb",
+    )
 
 
 def run(folder, module, *args):
     env = {**os.environ, "PYTHONPATH": str(folder)}
-    r = subprocess.run([sys.executable, "-m", f"tools.{module}", *args], cwd=folder, env=env, capture_output=True, text=True)
+    r = subprocess.run(
+        [sys.executable, "-m", f"tools.{module}", *args],
+        cwd=folder,
+        env=env,
+        capture_output=True,
+        text=True,
+    )
     return r.returncode, r.stdout + r.stderr
 
 
@@ -51,11 +71,17 @@ def project(tmp_path_factory):
     shutil.copy(ROOT / "book" / "quizzes.yaml", folder / "book")
     for name in ("ledger", "misreadings"):
         shutil.copy(ROOT / "book" / f"{name}.md", folder / "book")
-    (folder / "book" / "preface.md").write_text("# Preface\n\nSee [the chapter](../notebooks/99_small.ipynb).\n")
+    (folder / "book" / "preface.md").write_text(
+        "# Preface\n\nSee [the chapter](../notebooks/99_small.ipynb).\n"
+    )
     (folder / "notebooks").mkdir()
     (folder / "src").symlink_to(ROOT / "src")
     chapters = [{"file": f} for f in ("notebooks/99_small", "book/ledger", "book/misreadings")]
-    toc = {"format": "jb-book", "root": "book/preface", "parts": [{"caption": "All", "numbered": 2, "chapters": chapters}]}
+    toc = {
+        "format": "jb-book",
+        "root": "book/preface",
+        "parts": [{"caption": "All", "numbered": 2, "chapters": chapters}],
+    }
     (folder / "_toc.yml").write_text(yaml.safe_dump(toc, sort_keys=False))
     write_notebook(folder)
     rc, log = run(folder, "build", "--profile", "ci")
@@ -66,7 +92,10 @@ def project(tmp_path_factory):
 
 @pytest.fixture
 def book(project):
-    kept = {p: p.read_bytes() for p in (project / "notebooks/99_small.ipynb", project / "book/preface.md")}
+    kept = {
+        p: p.read_bytes()
+        for p in (project / "notebooks/99_small.ipynb", project / "book/preface.md")
+    }
     yield project
     for p, data in kept.items():
         p.write_bytes(data)
@@ -74,11 +103,21 @@ def book(project):
 
 def test_the_healthy_copy_has_its_ledger_and_is_not_executed_again(book):
     rows = {r["id"]: r for r in json.loads((book / "_build/ledger.json").read_text())}
-    assert rows["params-d"]["found"] == {"exact": 138357544} and rows["params-d"]["missing"] == ["millions", "weights_only"]
+    assert rows["params-d"]["found"] == {"exact": 138357544} and rows["params-d"]["missing"] == [
+        "millions",
+        "weights_only",
+    ]
     assert sum(r["status"] == "open" for r in rows.values()) == 174
     page = (book / "_build/html/notebooks/99_small.html").read_text()
-    assert 'class="run-note"' in page and "<code" in page and "injected" not in page and 'id="trap-99-two"' in page
-    assert re.search(r'<span class="section-number">99\.', page), "chapters are numbered by their file name"
+    assert (
+        'class="run-note"' in page
+        and "<code" in page
+        and "injected" not in page
+        and 'id="trap-99-two"' in page
+    )
+    assert re.search(r'<span class="section-number">99\.', page), (
+        "chapters are numbered by their file name"
+    )
     assert ("colab.research.google.com" in page) == bool(address())
     rc, log = run(book, "execute", "--profile", "ci")
     assert rc == 0 and "executed now: 0" in log and "unchanged since" in log
@@ -92,7 +131,9 @@ def test_a_broken_notebook_is_named_with_cell_and_traceback(book):
     assert "ZeroDivisionError" in log and "The book was not built." in log
     record = json.loads((book / "_build/executed/runs/99_small.json").read_text())
     executed = nbformat.read(book / "_build/executed/notebooks/99_small.ipynb", 4)
-    assert record["notebook"] == "99_small.ipynb" and "layers = 5" not in json.dumps(executed), "the last good run must stay"
+    assert record["notebook"] == "99_small.ipynb" and "layers = 5" not in json.dumps(executed), (
+        "the last good run must stay"
+    )
 
 
 def test_a_wrong_claim_stops_the_build(book):
@@ -110,7 +151,11 @@ def test_a_claim_that_does_not_exist_stops_the_build(book):
 def test_a_timed_out_cell_is_named(book):
     write_notebook(book, extra=["import time\n\ntime.sleep(60)"])
     rc, log = run(book, "execute", "--profile", "ci", "--cell-timeout", "2")
-    assert rc == 1 and "99_small.ipynb failed: a cell took longer than 2 s" in log and "time.sleep(60)" in log
+    assert (
+        rc == 1
+        and "99_small.ipynb failed: a cell took longer than 2 s" in log
+        and "time.sleep(60)" in log
+    )
 
 
 def test_a_notebook_that_does_not_end_is_stopped(book):
@@ -126,11 +171,15 @@ def test_missing_alt_text_is_caught(book):
 
 
 def test_dead_links_are_caught_and_again_when_nothing_changed(book):
-    (book / "book/preface.md").write_text("# Preface\n\nSee [nothing](nothing.md) and <a href='../gone.html'>raw</a>.\n")
+    (book / "book/preface.md").write_text(
+        "# Preface\n\nSee [nothing](nothing.md) and <a href='../gone.html'>raw</a>.\n"
+    )
     for _ in range(2):  # Sphinx alone would forget the warnings of pages that it has read
         rc, log = run(book, "build", "--profile", "ci")
         assert rc == 1 and "nothing.md" in log and "The book was not built." in log
-    (book / "book/preface.md").write_text("# Preface\n\nSee <a href='../gone.html'>raw</a> and [x](../notebooks/99_small.ipynb).\n")
+    (book / "book/preface.md").write_text(
+        "# Preface\n\nSee <a href='../gone.html'>raw</a> and [x](../notebooks/99_small.ipynb).\n"
+    )
     rc, log = run(book, "build", "--profile", "ci")
     assert rc == 1 and "preface.html: dead link ../gone.html" in log
 

@@ -23,12 +23,26 @@ from vggbook.train import (
     named_layers,
 )
 
-TINY = Recipe("A", crop=32, scales=(32, 40), batch_size=8, width=1 / 32, gain=1 / 64, lr=0.01, max_epochs=2, colour=False)
+TINY = Recipe(
+    "A",
+    crop=32,
+    scales=(32, 40),
+    batch_size=8,
+    width=1 / 32,
+    gain=1 / 64,
+    lr=0.01,
+    max_epochs=2,
+    colour=False,
+)
 
 
 def pictures(n=32, classes="abcd", seed=0):
     generator = torch.Generator().manual_seed(seed)
-    return ArrayDataset(torch.randint(0, 256, (n, 3, 36, 36), dtype=torch.uint8, generator=generator), torch.arange(n) % len(classes), classes)
+    return ArrayDataset(
+        torch.randint(0, 256, (n, 3, 36, 36), dtype=torch.uint8, generator=generator),
+        torch.arange(n) % len(classes),
+        classes,
+    )
 
 
 def weights(run):
@@ -45,26 +59,57 @@ def test_defaults_are_the_papers():
     paper, recipe = {c.id: c.value for c in claims()}, Recipe()
     assert recipe.batch_size == paper["batch-size"] and recipe.momentum == paper["momentum"]
     assert recipe.weight_decay == paper["weight-decay"] and recipe.dropout == paper["dropout"]["p"]
-    assert recipe.lr == paper["lr-initial"] and recipe.lr_factor == paper["lr-rule"]["factor"] and recipe.lr_drops == paper["lr-drops"]["drops"]
-    assert recipe.max_epochs == paper["epochs"] and recipe.crop == paper["aug-crop"]["crop"] and recipe.scales in paper["scale-s-fixed"]
-    assert recipe.gain == recipe.width == 1 and recipe.flip and recipe.colour and not recipe.batch_norm
+    assert (
+        recipe.lr == paper["lr-initial"]
+        and recipe.lr_factor == paper["lr-rule"]["factor"]
+        and recipe.lr_drops == paper["lr-drops"]["drops"]
+    )
+    assert (
+        recipe.max_epochs == paper["epochs"]
+        and recipe.crop == paper["aug-crop"]["crop"]
+        and recipe.scales in paper["scale-s-fixed"]
+    )
+    assert (
+        recipe.gain == recipe.width == 1 and recipe.flip and recipe.colour and not recipe.batch_norm
+    )
     second = recipe.fine_tune()
     assert (second.scales, second.lr) == (384, paper["scale-384-init"]["lr"])
     jittered = second.fine_tune((256, 512))
-    assert jittered.scales == tuple(paper["scale-jitter-range"][k] for k in ("min", "max")) and jittered.test_scale == 384
+    assert (
+        jittered.scales == tuple(paper["scale-jitter-range"][k] for k in ("min", "max"))
+        and jittered.test_scale == 384
+    )
 
 
 @pytest.mark.parametrize(
     "field, value, words",
     [
-        ("config", "F", "valid names"), ("crop", 0, "at least 1"), ("crop", 64.5, "whole number"), ("scales", 200, "at least the crop"),
-        ("scales", (512, 256), "S_min must not exceed"), ("scales", (256, 300, 400), r"\(S_min, S_max\)"), ("scales", "256", "pixels"),
-        ("batch_size", 0, "at least 1"), ("batch_size", True, "whole number"), ("lr", 0.0, "above 0"), ("lr", float("nan"), "finite"),
-        ("lr", float("inf"), "finite"), ("momentum", 1.0, "below 1"), ("weight_decay", -1e-4, "at least 0"), ("dropout", 1.0, "below 1"),
-        ("lr_factor", 1.0, "between 0 and 1"), ("lr_drops", -1, "at least 0"), ("patience", 1.5, "whole number"), ("max_epochs", 0, "at least 1"),
-        ("init", "kaiming", "glorot"), ("flip", 1, "True or False"), ("gain", 0, "above 0"), ("width", -1, "above 0"), ("seed", -1, "at least 0"),
+        ("config", "F", "valid names"),
+        ("crop", 0, "at least 1"),
+        ("crop", 64.5, "whole number"),
+        ("scales", 200, "at least the crop"),
+        ("scales", (512, 256), "S_min must not exceed"),
+        ("scales", (256, 300, 400), r"\(S_min, S_max\)"),
+        ("scales", "256", "pixels"),
+        ("batch_size", 0, "at least 1"),
+        ("batch_size", True, "whole number"),
+        ("lr", 0.0, "above 0"),
+        ("lr", float("nan"), "finite"),
+        ("lr", float("inf"), "finite"),
+        ("momentum", 1.0, "below 1"),
+        ("weight_decay", -1e-4, "at least 0"),
+        ("dropout", 1.0, "below 1"),
+        ("lr_factor", 1.0, "between 0 and 1"),
+        ("lr_drops", -1, "at least 0"),
+        ("patience", 1.5, "whole number"),
+        ("max_epochs", 0, "at least 1"),
+        ("init", "kaiming", "glorot"),
+        ("flip", 1, "True or False"),
+        ("gain", 0, "above 0"),
+        ("width", -1, "above 0"),
+        ("seed", -1, "at least 0"),
     ],
-)  # fmt: skip
+)
 def test_bad_recipe_names_field_value_and_remedy(field, value, words):
     with pytest.raises(ValueError, match=words) as error:
         Recipe(**{field: value})
@@ -86,15 +131,24 @@ def test_layers_from_a_go_by_name(name):
     assert copied == ("conv1_1", "conv2_1", "conv3_1", "conv3_2", "fc1", "fc2", "fc3")
     for n, module in named_layers(target).items():
         if n in copied:
-            assert torch.equal(module.weight, named_layers(source)[n].weight) and torch.equal(module.bias, named_layers(source)[n].bias)
+            assert torch.equal(module.weight, named_layers(source)[n].weight) and torch.equal(
+                module.bias, named_layers(source)[n].bias
+            )
         else:
             assert torch.equal(module.weight, before[n]), n
 
 
 def test_named_layers_have_the_shapes_of_table_1():
     layers = named_layers(Recipe("E", crop=32, scales=32).net(10))
-    assert list(layers) == [n for n in CONFIGS["E"].layer_names if n.startswith("conv")] + ["fc1", "fc2", "fc3"]
-    assert tuple(layers["conv3_1"].weight.shape) == (256, 128, 3, 3) and layers["fc3"].out_features == 10
+    assert list(layers) == [n for n in CONFIGS["E"].layer_names if n.startswith("conv")] + [
+        "fc1",
+        "fc2",
+        "fc3",
+    ]
+    assert (
+        tuple(layers["conv3_1"].weight.shape) == (256, 128, 3, 3)
+        and layers["fc3"].out_features == 10
+    )
 
 
 def test_layers_of_another_shape_are_refused_and_nothing_is_copied():
@@ -112,7 +166,9 @@ def test_fit_starts_from_a_net_or_a_checkpoint(tmp_path):
     still = {"lr": 1e-30, "max_epochs": 1, "weight_decay": 0.0}
     deeper = quiet(replace(TINY, config="B", **still), init_from=tmp_path / "last.pt")
     for name in ("conv1_1", "conv3_2", "fc3"):
-        assert torch.equal(named_layers(deeper.model)[name].weight, named_layers(first.model)[name].weight)
+        assert torch.equal(
+            named_layers(deeper.model)[name].weight, named_layers(first.model)[name].weight
+        )
     same = quiet(replace(TINY, **still), init_from=first.model)  # the same net: all layers
     torch.testing.assert_close(weights(same), weights(first), atol=1e-20, rtol=0)
 
@@ -129,18 +185,30 @@ def test_equals_a_plain_loop():
         for images, labels, _ in loader.epoch(epoch):
             loss = F.cross_entropy(net(images), labels)
             losses.append(loss.item())
-            for p, v, g in zip(net.parameters(), velocity, torch.autograd.grad(loss, list(net.parameters()))):
+            for p, v, g in zip(
+                net.parameters(), velocity, torch.autograd.grad(loss, list(net.parameters()))
+            ):
                 v.mul_(0.9).add_(g + 5e-4 * p.detach())
                 p.data.sub_(0.01 * v)
     run = quiet(recipe, data)
-    torch.testing.assert_close(weights(run), torch.cat([p.detach().flatten() for p in net.parameters()]), atol=1e-6, rtol=0)
-    torch.testing.assert_close(torch.tensor(run.history.losses), torch.tensor(losses), atol=1e-5, rtol=0)
-    assert run.history["train_loss"] == [pytest.approx(sum(losses[:4]) / 4), pytest.approx(sum(losses[4:]) / 4)]
+    torch.testing.assert_close(
+        weights(run), torch.cat([p.detach().flatten() for p in net.parameters()]), atol=1e-6, rtol=0
+    )
+    torch.testing.assert_close(
+        torch.tensor(run.history.losses), torch.tensor(losses), atol=1e-5, rtol=0
+    )
+    assert run.history["train_loss"] == [
+        pytest.approx(sum(losses[:4]) / 4),
+        pytest.approx(sum(losses[4:]) / 4),
+    ]
 
 
 @pytest.mark.parametrize("size", [1, 3, 5])
 def test_micro_batches_change_nothing(size):
-    whole, parts = quiet(TINY), quiet(TINY, micro_batch=size)  # with dropout: masks belong to images
+    whole, parts = (
+        quiet(TINY),
+        quiet(TINY, micro_batch=size),
+    )  # with dropout: masks belong to images
     torch.testing.assert_close(weights(parts), weights(whole), atol=1e-6, rtol=0)
 
 
@@ -172,7 +240,9 @@ def test_one_image_too_many_is_an_error(monkeypatch):
 
 def test_seeds_differ_and_repeat():
     one, again, other = quiet(TINY), quiet(TINY), quiet(replace(TINY, seed=1))
-    assert torch.equal(weights(one), weights(again)) and not torch.equal(weights(one), weights(other))
+    assert torch.equal(weights(one), weights(again)) and not torch.equal(
+        weights(one), weights(other)
+    )
 
 
 def test_bf16_on_the_cpu_stays_near_fp32():
@@ -183,11 +253,19 @@ def test_bf16_on_the_cpu_stays_near_fp32():
 def test_compiling_changes_rounding_only(monkeypatch, tmp_path):
     """What torch.compile traces, run without machine code: the same weights under the same names, with validation between."""
     graphs, compile = [], torch.compile
-    backend = lambda graph, inputs: graphs.append(sum(n.op == "call_function" for n in graph.graph.nodes)) or graph.forward
-    monkeypatch.setattr(torch, "compile", lambda *args, mode, **options: compile(*args, backend=backend, **options))
+    backend = lambda graph, inputs: (
+        graphs.append(sum(n.op == "call_function" for n in graph.graph.nodes)) or graph.forward
+    )
+    monkeypatch.setattr(
+        torch, "compile", lambda *args, mode, **options: compile(*args, backend=backend, **options)
+    )
     torch._dynamo.reset()
-    plain, compiled = (quiet(TINY, val=pictures(16), out=tmp_path / str(c), compile=c) for c in (False, True))
-    assert len(graphs) == 2 and min(graphs) >= 8 * 2 + 5  # one for training, one for validation; all convolutions, ReLUs and pools of A
+    plain, compiled = (
+        quiet(TINY, val=pictures(16), out=tmp_path / str(c), compile=c) for c in (False, True)
+    )
+    assert (
+        len(graphs) == 2 and min(graphs) >= 8 * 2 + 5
+    )  # one for training, one for validation; all convolutions, ReLUs and pools of A
     assert list(plain.model.state_dict()) == list(compiled.model.state_dict())
     torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
     assert load_run(compiled.checkpoint).history.losses == compiled.history.losses
@@ -197,7 +275,11 @@ def test_compiling_changes_rounding_only(monkeypatch, tmp_path):
 
 def test_precision_follows_the_hardware(monkeypatch):
     gpu = torch.device("cuda", 0)
-    for capability, dtype in (((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float16)):
+    for capability, dtype in (
+        ((9, 0), torch.bfloat16),
+        ((8, 0), torch.bfloat16),
+        ((7, 5), torch.float16),
+    ):
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, c=capability: c)
         assert T._precision("auto", gpu) is dtype
     assert T._precision("auto", torch.device("cpu")) is None
@@ -206,7 +288,17 @@ def test_precision_follows_the_hardware(monkeypatch):
 
 
 def test_batch_norm_trains_and_learns_by_heart():
-    recipe = replace(TINY, batch_norm=True, width=1 / 16, dropout=0.0, flip=False, scales=36, crop=36, lr=0.02, max_epochs=15)
+    recipe = replace(
+        TINY,
+        batch_norm=True,
+        width=1 / 16,
+        dropout=0.0,
+        flip=False,
+        scales=36,
+        crop=36,
+        lr=0.02,
+        max_epochs=15,
+    )
     data = pictures(16)
     run = quiet(recipe, data, data)
     assert run.history["val_accuracy"][-1] >= 0.9 and run.history["val_loss"][-1] < math.log(4) / 2
@@ -251,7 +343,14 @@ def test_dropout_is_ordinary_again_after_training():
 # --- the plateau rule ---------------------------------------------------------------------------------------------------------------
 def scripted(monkeypatch, accuracies):
     values = iter(accuracies)
-    monkeypatch.setattr(T._Trainer, "_train_epoch", lambda self: (self.history.losses.extend([1.0] * len(self.loader)), setattr(self, "rate", 1.0)))
+    monkeypatch.setattr(
+        T._Trainer,
+        "_train_epoch",
+        lambda self: (
+            self.history.losses.extend([1.0] * len(self.loader)),
+            setattr(self, "rate", 1.0),
+        ),
+    )
     monkeypatch.setattr(T._Trainer, "_validate", lambda self: (1.0, next(values)))
 
 
@@ -279,21 +378,29 @@ def test_without_validation_the_rate_never_falls():
 def test_validation_is_the_centre_crop_at_q():
     data, val = pictures(), pictures(20, seed=5)
     run = quiet(replace(TINY, max_epochs=1), data, val)
-    images = F.interpolate(val.images, (36, 36)).float()[:, :, 2:34, 2:34]  # Q = 36, the middle of [32, 40], is the pictures' own size
+    images = F.interpolate(val.images, (36, 36)).float()[
+        :, :, 2:34, 2:34
+    ]  # Q = 36, the middle of [32, 40], is the pictures' own size
     with torch.no_grad():
         logits = run.model((images - mean_rgb(data)[:, None, None]) / 64)
     assert run.history["val_accuracy"] == [(logits.argmax(1) == val.labels).float().mean().item()]
-    assert run.history["val_loss"][0] == pytest.approx(F.cross_entropy(logits, val.labels).item(), abs=1e-5)
+    assert run.history["val_loss"][0] == pytest.approx(
+        F.cross_entropy(logits, val.labels).item(), abs=1e-5
+    )
 
 
 # --- bad input ----------------------------------------------------------------------------------------------------------------------
 def test_diverging_stops_with_step_rate_and_checkpoint(tmp_path):
     quiet(replace(TINY, max_epochs=1), out=tmp_path)
-    with pytest.raises(Diverged, match=r"step \d+.*rate 1e\+30.*last good checkpoint: none") as error:
+    with pytest.raises(
+        Diverged, match=r"step \d+.*rate 1e\+30.*last good checkpoint: none"
+    ) as error:
         quiet(replace(TINY, lr=1e30), out=tmp_path / "other")
     assert error.value.step >= 2 and error.value.lr == 1e30 and error.value.checkpoint is None
     poisoned = pictures(40)
-    poison = type("Poison", (), {"classes": "abcd", "__len__": lambda s: 32, "labels": poisoned.labels[:32]})()
+    poison = type(
+        "Poison", (), {"classes": "abcd", "__len__": lambda s: 32, "labels": poisoned.labels[:32]}
+    )()
     poison.batch = lambda i, size=None: (poisoned.images[i], poisoned.labels[i])
     forward = T.Network.forward
     calls = []
@@ -321,10 +428,13 @@ def test_arguments_are_checked_before_data_is_touched():
             raise AssertionError("data was read")
 
     for options, words in (
-        ({"precision": "fp8"}, "precision='fp8'"), ({"micro_batch": 0}, "micro_batch=0"), ({"save_minutes": -1}, "save_minutes=-1"),
-        ({"val": pictures(8, "abc")}, "classes differ"), ({"model": TINY.net(4), "init_from": TINY.net(4)}, "either model or init_from"),
+        ({"precision": "fp8"}, "precision='fp8'"),
+        ({"micro_batch": 0}, "micro_batch=0"),
+        ({"save_minutes": -1}, "save_minutes=-1"),
+        ({"val": pictures(8, "abc")}, "classes differ"),
+        ({"model": TINY.net(4), "init_from": TINY.net(4)}, "either model or init_from"),
         ({"model": Recipe("B", crop=32, scales=32, width=1 / 32).net(4)}, "the recipe asks for"),
-    ):  # fmt: skip
+    ):
         with pytest.raises(ValueError, match=words):
             quiet(TINY, Untouchable(), **options)
     with pytest.raises(ValueError, match="recipe="):
@@ -352,7 +462,9 @@ def test_truncated_image_in_the_middle_of_an_epoch(tmp_path):
     for c in "ab":
         (tmp_path / "train" / c).mkdir(parents=True)
         for i in range(8):
-            noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+            noise = torch.randint(
+                0, 256, (40, 50, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i)
+            )
             Image.fromarray(noise.numpy()).save(tmp_path / "train" / c / f"{i}.png")
     broken = tmp_path / "train" / "b" / "3.png"
     broken.write_bytes(broken.read_bytes()[:900])
@@ -369,7 +481,13 @@ def test_history_is_a_table_and_a_plot():
 
     matplotlib.use("Agg")
     row = {"train_loss": 1.0, "val_loss": 1.1, "images_per_s": 100.0, "skipped": 0}
-    history = History([{**row, "epoch": 1, "lr": 0.01, "val_accuracy": 0.25}, {**row, "epoch": 2, "lr": 0.001, "val_accuracy": 0.5}], [2.0, 1.5, 1.0, 0.5])
+    history = History(
+        [
+            {**row, "epoch": 1, "lr": 0.01, "val_accuracy": 0.25},
+            {**row, "epoch": 2, "lr": 0.001, "val_accuracy": 0.5},
+        ],
+        [2.0, 1.5, 1.0, 0.5],
+    )
     assert history["val_accuracy"] == [0.25, 0.5] and len(history) == 2
     assert "75.0%" in str(history) and len(str(history).splitlines()) == 2
     left, right = history.plot(label="B")
@@ -381,34 +499,83 @@ def test_history_is_a_table_and_a_plot():
 def test_one_line_an_epoch(capsys):
     fit(replace(TINY, max_epochs=3), pictures(), pictures(8), device="cpu")
     captured = capsys.readouterr()
-    assert [line.split()[:2] for line in captured.out.splitlines()] == [["epoch", "1"], ["epoch", "2"], ["epoch", "3"]]
+    assert [line.split()[:2] for line in captured.out.splitlines()] == [
+        ["epoch", "1"],
+        ["epoch", "2"],
+        ["epoch", "3"],
+    ]
     assert captured.err == ""
 
 
 # --- the command line ---------------------------------------------------------------------------------------------------------------
-SHELL = ["--data", "shapes", "--config", "A", "--crop", "32", "--scales", "36", "--width", "0.03125", "--batch-size", "8", "--images", "32", "--val-images", "8"]
+SHELL = [
+    "--data",
+    "shapes",
+    "--config",
+    "A",
+    "--crop",
+    "32",
+    "--scales",
+    "36",
+    "--width",
+    "0.03125",
+    "--batch-size",
+    "8",
+    "--images",
+    "32",
+    "--val-images",
+    "8",
+]
 
 
 def test_help_is_complete():
     text = T._parser().format_help()
     for f in fields(Recipe):
-        assert "--" + f.name.replace("_", "-") in text and f.metadata["help"].split(":")[0][:20] in " ".join(text.split())
-    for option in ("--data", "--root", "--out", "--init-from", "--device", "--precision", "--micro-batch", "--workers", "--on-error", "torchrun"):
+        assert "--" + f.name.replace("_", "-") in text and f.metadata["help"].split(":")[0][
+            :20
+        ] in " ".join(text.split())
+    for option in (
+        "--data",
+        "--root",
+        "--out",
+        "--init-from",
+        "--device",
+        "--precision",
+        "--micro-batch",
+        "--workers",
+        "--on-error",
+        "torchrun",
+    ):
         assert option in text
 
 
 @pytest.mark.parametrize(
     "options, words",
     [
-        (["--config", "Z"], "valid names"), (["--scales", "20"], "at least the crop"), (["--scales", "40", "36"], "S_min"), (["--scales", "1", "2", "3"], "S_min"),
-        (["--lr", "-1"], "lr=-1"), (["--lr", "fast"], "invalid float"), (["--init", "magic"], "init='magic'"), (["--precision", "fp64"], "invalid choice"),
-        (["--precision", "fp16", "--device", "cpu"], "needs a GPU"), (["--device", "abacus"], "device"), (["--micro-batch", "0"], "micro-batch"),
-        (["--workers", "-1"], "workers"), (["--images", "4"], "at least a batch"), (["--data", "imagenet"], "--root"), (["--data", "mnist"], "invalid choice"),
-        (["--data", "folder", "--root", "/nowhere/at/all"], "no such folder"), (["--data", "folder", "--root", ".", "--download"], "cannot be downloaded"),
-        (["--init-from", "/nowhere.pt"], "does not exist"), (["--save-minutes", "nan"], "save-minutes"), (["--mean", "1", "2", "300"], "0..255"),
-        (["--out", __file__], "this is a file"), (["--colour", "maybe"], "unrecognized arguments"),
+        (["--config", "Z"], "valid names"),
+        (["--scales", "20"], "at least the crop"),
+        (["--scales", "40", "36"], "S_min"),
+        (["--scales", "1", "2", "3"], "S_min"),
+        (["--lr", "-1"], "lr=-1"),
+        (["--lr", "fast"], "invalid float"),
+        (["--init", "magic"], "init='magic'"),
+        (["--precision", "fp64"], "invalid choice"),
+        (["--precision", "fp16", "--device", "cpu"], "needs a GPU"),
+        (["--device", "abacus"], "device"),
+        (["--micro-batch", "0"], "micro-batch"),
+        (["--workers", "-1"], "workers"),
+        (["--images", "4"], "at least a batch"),
+        (["--data", "imagenet"], "--root"),
+        (["--data", "mnist"], "invalid choice"),
+        (["--data", "folder", "--root", "/nowhere/at/all"], "no such folder"),
+        (["--data", "folder", "--root", ".", "--download"], "cannot be downloaded"),
+        (["--init-from", "/nowhere.pt"], "does not exist"),
+        (["--save-minutes", "nan"], "save-minutes"),
+        (["--mean", "1", "2", "300"], "0..255"),
+        (["--out", __file__], "this is a file"),
+        (["--colour", "maybe"], "unrecognized arguments"),
     ],
-)  # fmt: skip
+)
 def test_options_are_checked_before_data_is_touched(options, words, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(T, "_open_sets", lambda *a: pytest.fail("data was touched"))
     with pytest.raises(SystemExit) as stop:
@@ -424,10 +591,38 @@ def test_batch_must_divide_among_processes(tmp_path, monkeypatch, capsys):
 
 
 def test_trains_from_a_shell_and_says_what_is_wrong(tmp_path, capsys):
-    run = T.main([*SHELL, "--out", str(tmp_path), "--max-epochs", "1", "--in-memory", "--no-colour", "--gain", "0.015625"])
-    assert "ended: max_epochs=1 reached" in capsys.readouterr().out and (tmp_path / "last.pt").is_file()
+    run = T.main(
+        [
+            *SHELL,
+            "--out",
+            str(tmp_path),
+            "--max-epochs",
+            "1",
+            "--in-memory",
+            "--no-colour",
+            "--gain",
+            "0.015625",
+        ]
+    )
+    assert (
+        "ended: max_epochs=1 reached" in capsys.readouterr().out
+        and (tmp_path / "last.pt").is_file()
+    )
     assert load_run(tmp_path / "last.pt").recipe == run.recipe and not run.recipe.colour
     with pytest.raises(SystemExit, match=r"CheckpointError.*lr"):
-        T.main([*SHELL, "--out", str(tmp_path), "--max-epochs", "1", "--no-colour", "--gain", "0.015625", "--lr", "0.5"])
+        T.main(
+            [
+                *SHELL,
+                "--out",
+                str(tmp_path),
+                "--max-epochs",
+                "1",
+                "--no-colour",
+                "--gain",
+                "0.015625",
+                "--lr",
+                "0.5",
+            ]
+        )
     with pytest.raises(SystemExit, match="FileNotFoundError"):
         T.main([*SHELL, "--out", str(tmp_path / "b"), "--data", "folder", "--root", str(tmp_path)])

@@ -12,16 +12,35 @@ from test_train import SHELL
 from vggbook import train as T
 from vggbook.train import load_checkpoint, load_run
 
-OPTIONS = [*SHELL, "--in-memory", "--gain", "0.015625", "--val-images", "9", "--device", "cpu"]  # 9: not even the validation set divides
+OPTIONS = [
+    *SHELL,
+    "--in-memory",
+    "--gain",
+    "0.015625",
+    "--val-images",
+    "9",
+    "--device",
+    "cpu",
+]  # 9: not even the validation set divides
 
 
 def torchrun(script, *runs):
     """Two processes that call the command line once for each list of options."""
     calls = "".join(f"main({[str(option) for option in run]})\n" for run in runs)
-    start, end = "import torch.distributed as dist\ndist.init_process_group('gloo')\n", "dist.destroy_process_group()\n"
+    start, end = (
+        "import torch.distributed as dist\ndist.init_process_group('gloo')\n",
+        "dist.destroy_process_group()\n",
+    )
     script.write_text(f"from vggbook.train import main\n{start}{calls}{end}")
     env = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", str(script)]
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        str(script),
+    ]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=240)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
@@ -39,15 +58,22 @@ def test_two_processes_equal_one_and_checkpoints_move(tmp_path):
         pytest.skip("no loopback interface here")
     one, two, mixed = (tmp_path / name for name in ("one", "two", "mixed"))
     T.main([*OPTIONS, "--max-epochs", "1", "--out", str(mixed)])  # begun by one process
-    resumed, fresh = [*OPTIONS, "--max-epochs", 2, "--out", mixed], [*OPTIONS, "--max-epochs", 3, "--out", two, "--micro-batch", 3]
+    resumed, fresh = (
+        [*OPTIONS, "--max-epochs", 2, "--out", mixed],
+        [*OPTIONS, "--max-epochs", 3, "--out", two, "--micro-batch", 3],
+    )
     lines = torchrun(tmp_path / "runs.py", resumed, fresh)  # continued by two
-    assert lines.count("going on") == 1 and lines.count("epoch   2") == 2  # only one of the two processes speaks
+    assert (
+        lines.count("going on") == 1 and lines.count("epoch   2") == 2
+    )  # only one of the two processes speaks
     T.main([*OPTIONS, "--max-epochs", "3", "--out", str(mixed)])  # and by one again
     T.main([*OPTIONS, "--max-epochs", "3", "--out", str(one)])
     assert 0 <= gap(one, two) < 1e-6 and gap(one, mixed) < 1e-6
     rows = [load_checkpoint(path / "last.pt")["rows"] for path in (one, two)]
     for a, b in zip(*rows):
-        assert a["val_accuracy"] == b["val_accuracy"] and a["train_loss"] == pytest.approx(b["train_loss"], abs=1e-6)
+        assert a["val_accuracy"] == b["val_accuracy"] and a["train_loss"] == pytest.approx(
+            b["train_loss"], abs=1e-6
+        )
 
 
 def test_mean_of_shard_gradients_is_the_batch_gradient():

@@ -22,7 +22,13 @@ RECIPE = replace(TINY, max_epochs=3)
 def test_killed_training_ends_with_the_same_bits():
     """Real processes, real SIGKILL, random moments; `killed_training.py --trials 20` is the long form."""
     command = [sys.executable, str(Path(__file__).with_name("killed_training.py")), "--trials", "3"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout.splitlines()[-1])
     assert result["equal"] == result["trials"] == 3 and result["kills"] >= 3, result
@@ -77,11 +83,29 @@ def test_a_finished_run_is_returned_and_can_be_prolonged(tmp_path):
 def test_checkpoint_is_plain_and_rebuilds_the_net(tmp_path):
     run = quiet(RECIPE, val=pictures(8), out=tmp_path)
     state = torch.load(tmp_path / "last.pt", weights_only=True)
-    assert {"model", "optimizer", "plateau", "scaler", "random", "epoch", "step", "recipe", "mean"} <= set(state)
+    assert {
+        "model",
+        "optimizer",
+        "plateau",
+        "scaler",
+        "random",
+        "epoch",
+        "step",
+        "recipe",
+        "mean",
+    } <= set(state)
     assert set(state["random"]) == {"torch", "cuda", "python", "numpy"}
     loaded = load_run(tmp_path / "last.pt")
-    assert torch.equal(weights(loaded), weights(run)) and loaded.recipe == RECIPE and torch.equal(loaded.mean, run.mean)
-    assert loaded.classes == tuple("abcd") and loaded.history.rows == run.history.rows and loaded.ended == run.ended
+    assert (
+        torch.equal(weights(loaded), weights(run))
+        and loaded.recipe == RECIPE
+        and torch.equal(loaded.mean, run.mean)
+    )
+    assert (
+        loaded.classes == tuple("abcd")
+        and loaded.history.rows == run.history.rows
+        and loaded.ended == run.ended
+    )
     best = load_run(tmp_path / "best.pt")
     assert best.history["val_accuracy"][-1] == max(run.history["val_accuracy"])
 
@@ -102,7 +126,10 @@ def damage_empty(path):
     path.write_bytes(b"")
 
 
-@pytest.mark.parametrize("damage, words", [(damage_truncate, "damaged"), (damage_flip, "checksum"), (damage_empty, "damaged")])
+@pytest.mark.parametrize(
+    "damage, words",
+    [(damage_truncate, "damaged"), (damage_flip, "checksum"), (damage_empty, "damaged")],
+)
 def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, damage, words):
     whole = quiet(RECIPE, out=tmp_path / "whole")
     quiet(replace(RECIPE, max_epochs=2), out=tmp_path / "run")
@@ -120,7 +147,9 @@ def test_without_any_good_checkpoint_nothing_is_overwritten(tmp_path):
     for name in ("last.pt", "previous.pt"):
         damage_truncate(tmp_path / name)
     before = (tmp_path / "last.pt").read_bytes()
-    with pytest.raises(CheckpointError, match=r"last\.pt.*previous\.pt.*No good checkpoint is left"):
+    with pytest.raises(
+        CheckpointError, match=r"last\.pt.*previous\.pt.*No good checkpoint is left"
+    ):
         quiet(RECIPE, out=tmp_path)
     assert (tmp_path / "last.pt").read_bytes() == before
 
@@ -134,7 +163,12 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     torch.save({"format": T.FORMAT, "evil": Evil()}, tmp_path / "evil.pt")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
-    for name, words in (("foreign.pt", "not written by vggbook.train"), ("evil.pt", "objects other than tensors"), ("pickle.pt", "no checkpoint"), ("none.pt", "does not exist")):
+    for name, words in (
+        ("foreign.pt", "not written by vggbook.train"),
+        ("evil.pt", "objects other than tensors"),
+        ("pickle.pt", "no checkpoint"),
+        ("none.pt", "does not exist"),
+    ):
         with pytest.raises(CheckpointError, match=words):
             load_checkpoint(tmp_path / name)
     assert "code ran" not in capsys.readouterr().out
@@ -172,9 +206,14 @@ def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(tmp_path):
     quiet(replace(RECIPE, max_epochs=1), out=tmp_path)
     good = (tmp_path / "last.pt").read_bytes()
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))  # the system's own refusal, in the middle of the file
+    resource.setrlimit(
+        resource.RLIMIT_FSIZE, (20_000, hard)
+    )  # the system's own refusal, in the middle of the file
     try:
-        with pytest.warns(UserWarning, match="could not write"), pytest.raises(CheckpointError, match=r"last\.pt.*is the disk full"):
+        with (
+            pytest.warns(UserWarning, match="could not write"),
+            pytest.raises(CheckpointError, match=r"last\.pt.*is the disk full"),
+        ):
             quiet(RECIPE, out=tmp_path)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
@@ -182,7 +221,10 @@ def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(tmp_path):
 
 
 def test_two_runs_cannot_share_a_folder(tmp_path):
-    with T._locked(tmp_path), pytest.raises(BlockingIOError, match="another run is writing into this folder"):
+    with (
+        T._locked(tmp_path),
+        pytest.raises(BlockingIOError, match="another run is writing into this folder"),
+    ):
         quiet(RECIPE, out=tmp_path)
     quiet(replace(RECIPE, max_epochs=1), out=tmp_path)  # free again
 

@@ -17,7 +17,9 @@ from tools import ROOT
 NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,38})/[A-Za-z0-9._-]{1,100}")
 CONFIG_BLOCK = re.compile(r"# repository: .*?# end of repository\n", re.S)
 README_BLOCK = re.compile(r"<!-- address -->.*?<!-- end of address -->", re.S)
-MARK = re.compile(r"find_spec\(.vggbook.\)|install")  # the first code cell is the install cell where it has this
+MARK = re.compile(
+    r"find_spec\(.vggbook.\)|install"
+)  # the first code cell is the install cell where it has this
 
 INSTALL = """\
 # Colab and other bare kernels: install the package once. Where it is installed, this cell does nothing.
@@ -59,8 +61,10 @@ def config_block(repo: str | None) -> str:
 def readme_block(repo: str | None) -> str:
     text = "Clone this repository, then:"
     if repo:
-        text = (f"Read it at <{pages(repo)}>, or build it:\n\n"
-                f"```sh\ngit clone https://github.com/{repo} && cd {repo.split('/')[1]}\n```")  # fmt: skip
+        text = (
+            f"Read it at <{pages(repo)}>, or build it:\n\n"
+            f"```sh\ngit clone https://github.com/{repo} && cd {repo.split('/')[1]}\n```"
+        )
     return f"<!-- address -->\n{text}\n<!-- end of address -->"
 
 
@@ -90,13 +94,20 @@ def put_install_cell(nb, repo: str | None) -> bool:
 def write(repo: str | None, root: Path = ROOT) -> list[str]:
     """Write the address everywhere; returns the files that changed."""
     if repo is not None and not NAME.fullmatch(repo):
-        raise ValueError(f"REPO must be a GitHub owner/name such as REPO=somebody/vggbook, got {repo!r}")
+        raise ValueError(
+            f"REPO must be a GitHub owner/name such as REPO=somebody/vggbook, got {repo!r}"
+        )
     changed = []
-    for name, pattern, block in (("_config.yml", CONFIG_BLOCK, config_block(repo)), ("README.md", README_BLOCK, readme_block(repo))):
+    for name, pattern, block in (
+        ("_config.yml", CONFIG_BLOCK, config_block(repo)),
+        ("README.md", README_BLOCK, readme_block(repo)),
+    ):
         path = root / name
         text = path.read_text()
         if not pattern.search(text):
-            raise ValueError(f"{name} has lost the block that holds the address ({pattern.pattern.split('.*?')[0]})")
+            raise ValueError(
+                f"{name} has lost the block that holds the address ({pattern.pattern.split('.*?')[0]})"
+            )
         new = pattern.sub(block.replace("\\", r"\\"), text)
         if new != text:
             path.write_text(new)
@@ -112,7 +123,11 @@ def write(repo: str | None, root: Path = ROOT) -> list[str]:
 def main(argv: list[str]) -> int:
     repo = argv[0] if argv else ""
     if not repo:
-        print(f"address: {address() or 'not set'}. To set it: make address REPO=owner/name", *disagreements(), sep="\n  ")
+        print(
+            f"address: {address() or 'not set'}. To set it: make address REPO=owner/name",
+            *disagreements(),
+            sep="\n  ",
+        )
         return bool(disagreements())
     try:
         print("address:", ", ".join(write(None if repo == "none" else repo)) or "nothing to change")

@@ -24,16 +24,21 @@ from tools import weight
 SUBSTITUTIONS = [
     # Visible text must be part of the accessible name (WCAG 2.5.3).
     (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
-    (r'<span class="search-button__kbd-shortcut">', '<span class="search-button__kbd-shortcut" aria-hidden="true">'),
+    (
+        r'<span class="search-button__kbd-shortcut">',
+        '<span class="search-button__kbd-shortcut" aria-hidden="true">',
+    ),
     (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r'\1 aria-hidden="true"'),
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
     # A landmark for the book's title.
-    (r'(<div class="sidebar-primary-items__start[^>]*>\s*)<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>)\s*</div>',
-     r'\1<div class="sidebar-primary-item" role="navigation" aria-label="Book title">\2</div>'),
+    (
+        r'(<div class="sidebar-primary-items__start[^>]*>\s*)<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>)\s*</div>',
+        r'\1<div class="sidebar-primary-item" role="navigation" aria-label="Book title">\2</div>',
+    ),
     # Icons come from the icon font: the script that draws the same ones weighs half a megabyte, compressed.
-    (r'<(script|link)\b[^>]*scripts/fontawesome\.js[^>]*>(</script>)?', ""),
+    (r"<(script|link)\b[^>]*scripts/fontawesome\.js[^>]*>(</script>)?", ""),
     # Pictures are fetched when they come near the window.
-    (r'<img (?![^>]*\bloading=)', '<img loading="lazy" '),
+    (r"<img (?![^>]*\bloading=)", '<img loading="lazy" '),
     # docutils' citations: a list without items, a role that is no longer used.
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
@@ -41,27 +46,71 @@ SUBSTITUTIONS = [
     (r"<th\b([^>]*)>\s*(?:<p>\s*</p>)?\s*</th>", r"<td\1></td>"),
     # Said once is enough; settings of thebe and of toggle buttons, which are not here.
     (r'<meta name="viewport" content="width=device-width, initial-scale=1" ?/>\s*', ""),
-    (r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>\s*', ""),
+    (
+        r'<script type="text/x-thebe-config">.*?</script>\s*<script>kernelName = [^<]*</script>\s*',
+        "",
+    ),
     (r"<script>let toggle\w+ = [^<]*</script>\s*", ""),
     # No script holds up the page.
     (r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*\bsrc=)", "<script defer "),
-]  # fmt: skip
+]
 SUBSTITUTIONS = [(re.compile(pattern, re.S), new) for pattern, new in SUBSTITUTIONS]
 # search, close, download, arrows, expand and compress, lists, moon and sun, edit, launch and what the theme's boxes use
-ICONS = [0xF002, 0xF00D, 0xF019, 0xF03A, 0xF042, 0xF054, 0xF058, 0xF05A, 0xF062, 0xF064, 0xF065, 0xF066, 0xF06A, 0xF071, 0xF078, 0xF0C9,
-         0xF0EB, 0xF0F3, 0xF104, 0xF105, 0xF126, 0xF135, 0xF15B, 0xF185, 0xF186, 0xF1C1, 0xF303, 0xF35D]  # fmt: skip
-MATHJAX = ("tex-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*", "ui/*.js", "a11y/assistive-mml.js")
+ICONS = [
+    0xF002,
+    0xF00D,
+    0xF019,
+    0xF03A,
+    0xF042,
+    0xF054,
+    0xF058,
+    0xF05A,
+    0xF062,
+    0xF064,
+    0xF065,
+    0xF066,
+    0xF06A,
+    0xF071,
+    0xF078,
+    0xF0C9,
+    0xF0EB,
+    0xF0F3,
+    0xF104,
+    0xF105,
+    0xF126,
+    0xF135,
+    0xF15B,
+    0xF185,
+    0xF186,
+    0xF1C1,
+    0xF303,
+    0xF35D,
+]
+MATHJAX = (
+    "tex-chtml.js",
+    "input/tex/extensions/*.js",
+    "output/chtml/fonts/woff-v2/*",
+    "ui/*.js",
+    "a11y/assistive-mml.js",
+)
 
 
-SEARCH = re.compile(r'<script [^>]*src="[^"]*(?:searchtools|language_data|searchindex)\.js"[^>]*></script>\s*')
+SEARCH = re.compile(
+    r'<script [^>]*src="[^"]*(?:searchtools|language_data|searchindex)\.js"[^>]*></script>\s*'
+)
 OPTIONS = re.compile(r'<script [^>]*src="[^"]*documentation_options\.js[^"]*"[^>]*></script>')
 PICTURE = re.compile(r'<img (?![^>]*\b(?:width|height|style)=)([^>]*\bsrc="[^"]*_images/([^"/]+)")')
 
 
 def without_unused(app, pagename, templatename, context, doctree):
     body = context.get("body", "")
-    unused = ["thebe", "togglebutton", *(["design"] if 'class="sd-' not in body else []),
-              *(["clipboard", "copybutton"] if "<pre" not in body else []), *(["mystnb"] if 'class="cell' not in body else [])]  # fmt: skip
+    unused = [
+        "thebe",
+        "togglebutton",
+        *(["design"] if 'class="sd-' not in body else []),
+        *(["clipboard", "copybutton"] if "<pre" not in body else []),
+        *(["mystnb"] if 'class="cell' not in body else []),
+    ]
 
     def wanted(f):
         text = f"{getattr(f, 'filename', f)}{getattr(f, 'attributes', {}).get('body', '')}".lower()
@@ -74,19 +123,32 @@ def without_unused(app, pagename, templatename, context, doctree):
 def describe(app, pagename, templatename, context, doctree):
     """What a search engine shows of a page that does not say it itself: its title and first line."""
     tags = context.get("metatags") or ""
-    if doctree is not None and 'name="description"' in tags and app.config.myst_html_meta["description lang=en"] not in tags:
+    if (
+        doctree is not None
+        and 'name="description"' in tags
+        and app.config.myst_html_meta["description lang=en"] not in tags
+    ):
         return
-    title, line = html.unescape(re.sub(r"<[^>]+>", "", context.get("title") or pagename.title())), "the pages that hold a word."
+    title, line = (
+        html.unescape(re.sub(r"<[^>]+>", "", context.get("title") or pagename.title())),
+        "the pages that hold a word.",
+    )
     if doctree is not None:
         first = next((p.astext() for p in doctree.findall(nodes.paragraph)), "")
         line = f"{'a chapter of' if pagename.startswith('notebooks/') else 'from'} the executable reading of the VGG paper. {first}"
     tags = re.sub(r'<meta (?=[^>]*name="description")[^>]*>\s*', "", tags)
-    context["metatags"] = f'{tags}<meta name="description" content="{html.escape(textwrap.shorten(f"{title}: {line}", 220, placeholder=" ..."))}" />\n'
+    context["metatags"] = (
+        f'{tags}<meta name="description" content="{html.escape(textwrap.shorten(f"{title}: {line}", 220, placeholder=" ..."))}" />\n'
+    )
 
 
 def serve_mathjax(app):
     """Put MathJax, from its package, among the site's own files: what a browser may ask for, not the package's 24 MB."""
-    package = Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent / "static" / "mathjax"
+    package = (
+        Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
+        / "static"
+        / "mathjax"
+    )
     for pattern in MATHJAX:
         for source in package.glob(pattern):
             target = Path(app.outdir) / "_static" / "mathjax" / source.relative_to(package)
@@ -98,7 +160,9 @@ def serve_mathjax(app):
 def cut_icons(app):
     """The icon font with the icons that the theme shows, 4 kB instead of 156; book.css names it before the whole font."""
     target = Path(app.outdir) / "_static" / "icons.woff"
-    whole = Path(app.outdir) / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf"
+    whole = (
+        Path(app.outdir) / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf"
+    )
     if target.exists() or not whole.exists():
         return
     from fontTools import subset
@@ -120,8 +184,16 @@ def size(path: Path) -> tuple[int, int] | None:
         with Image.open(path) as picture:
             return picture.size
     head = re.search(r"<svg\b[^>]*>", path.read_text(encoding="utf-8"))
-    found = [re.search(rf'\b{side}="([\d.]+)(pt|px)?"', head[0]) for side in ("width", "height")] if head else [None]
-    return tuple(round(float(m[1]) * (4 / 3 if m[2] == "pt" else 1)) for m in found) if all(found) else None
+    found = (
+        [re.search(rf'\b{side}="([\d.]+)(pt|px)?"', head[0]) for side in ("width", "height")]
+        if head
+        else [None]
+    )
+    return (
+        tuple(round(float(m[1]) * (4 / 3 if m[2] == "pt" else 1)) for m in found)
+        if all(found)
+        else None
+    )
 
 
 def finish(app, exception):
@@ -145,7 +217,9 @@ def finish(app, exception):
         for pattern, replacement in SUBSTITUTIONS:
             new = pattern.sub(replacement, new)
         new = PICTURE.sub(sized, OPTIONS.sub(lambda m: options, new))
-        if path.name != "search.html":  # results are shown there alone; the index of all words is not needed elsewhere
+        if (
+            path.name != "search.html"
+        ):  # results are shown there alone; the index of all words is not needed elsewhere
             new = SEARCH.sub("", new)
         if sheet and "<html" in new and "_static" not in path.relative_to(out).parts:
             new = weight.lighter(new, sheet, plain)
@@ -182,7 +256,9 @@ def number_by_file_name(assign):
             chapter = int(m[1])
             for anchor, number in numbers.items():
                 numbers[anchor] = renumbered(number, chapter)
-            for node in env.tocs[doc].findall(lambda n: getattr(n, "attributes", {}).get("secnumber")):
+            for node in env.tocs[doc].findall(
+                lambda n: getattr(n, "attributes", {}).get("secnumber")
+            ):
                 node["secnumber"] = renumbered(node["secnumber"], chapter)
             if "secnumber" in env.titles[doc]:
                 env.titles[doc]["secnumber"] = renumbered(env.titles[doc]["secnumber"], chapter)

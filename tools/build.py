@@ -51,12 +51,35 @@ def render(builder: str = "html", strict: bool = True) -> None:
     if not known.exists() or known.read_text() != toc:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     known.write_text(toc)
-    command = [sys.executable, "-c", "import sys; from jupyter_book.cli.main import main; sys.exit(main())", "build", str(SITE),
-               "--path-output", str(ROOT), "--builder", builder, "--keep-going", "-n", "-q"]  # fmt: skip
-    env = {**os.environ, "NO_COLOR": "1", "PYTHONWARNINGS": "ignore"}  # deprecations inside docutils and click, not ours
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from jupyter_book.cli.main import main; sys.exit(main())",
+        "build",
+        str(SITE),
+        "--path-output",
+        str(ROOT),
+        "--builder",
+        builder,
+        "--keep-going",
+        "-n",
+        "-q",
+    ]
+    env = {
+        **os.environ,
+        "NO_COLOR": "1",
+        "PYTHONWARNINGS": "ignore",
+    }  # deprecations inside docutils and click, not ours
     r = subprocess.run(command + ["-W"] * strict, env=env, capture_output=True, text=True)
-    lines = [ANSI.sub("", line) for line in (r.stdout + r.stderr).replace(str(SITE) + os.sep, "").splitlines()]
-    log = "\n".join(PLACE.sub(cell, line) for line in lines if "WARNING" in line or "ERROR" in line or "rror:" in line)
+    lines = [
+        ANSI.sub("", line)
+        for line in (r.stdout + r.stderr).replace(str(SITE) + os.sep, "").splitlines()
+    ]
+    log = "\n".join(
+        PLACE.sub(cell, line)
+        for line in lines
+        if "WARNING" in line or "ERROR" in line or "rror:" in line
+    )
     if r.returncode:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
         shutil.rmtree(BUILD / builder, ignore_errors=True)
@@ -91,19 +114,32 @@ def publish_sources(notebooks: list) -> None:
         nbformat.write(nb, HTML / "_sources" / "notebooks" / path.name)
 
 
-def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIMEOUT, timeout: float = NOTEBOOK_TIMEOUT) -> None:
+def build(
+    profile: str,
+    only: str | None = None,
+    cell_timeout: float = CELL_TIMEOUT,
+    timeout: float = NOTEBOOK_TIMEOUT,
+) -> None:
     start = time.perf_counter()
     notebooks = sorted((ROOT / "notebooks").glob(f"{only or ''}*.ipynb"))
     if only and not notebooks:
         names = ", ".join(p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb")))
         raise BuildFailed(f"no notebook starts with {only!r}; there are: {names}")
-    execute(notebooks, profile, cell_timeout=cell_timeout, timeout=timeout, say=lambda s: print(s, flush=True))
+    execute(
+        notebooks,
+        profile,
+        cell_timeout=cell_timeout,
+        timeout=timeout,
+        say=lambda s: print(s, flush=True),
+    )
     missing = stage(draft=bool(only))
     if missing:
         print(f"draft without: {', '.join(missing)}")
     render(strict=not only)
     for page in check.pages(HTML):  # a page that the book no longer has
-        if page.parent != HTML and not any((SITE / page.relative_to(HTML)).with_suffix(s).exists() for s in (".md", ".ipynb")):
+        if page.parent != HTML and not any(
+            (SITE / page.relative_to(HTML)).with_suffix(s).exists() for s in (".md", ".ipynb")
+        ):
             page.unlink()
     found = check.problems(HTML)
     if found and not only:
@@ -111,16 +147,25 @@ def build(profile: str, only: str | None = None, cell_timeout: float = CELL_TIME
     print(*found, sep="\n", end="\n" if found else "")
     publish_sources(notebooks)
     index = HTML / "index.html"
-    index.write_text(DOOR.format(first=yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html"))
-    print(f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}")
+    index.write_text(
+        DOOR.format(first=yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html")
+    )
+    print(
+        f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
     p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     p.add_argument("--profile", default="auto", choices=PROFILES)
-    p.add_argument("--only", help="one chapter, by the start of its file name: a draft, whose warnings are shown and not errors")
+    p.add_argument(
+        "--only",
+        help="one chapter, by the start of its file name: a draft, whose warnings are shown and not errors",
+    )
     p.add_argument("--cell-timeout", type=float, default=CELL_TIMEOUT, help="seconds")
-    p.add_argument("--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook")
+    p.add_argument(
+        "--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook"
+    )
     a = p.parse_args(argv)
     try:
         with alone():

@@ -15,9 +15,27 @@ from bs4 import BeautifulSoup
 
 from tools import HTML
 
-RESOURCES = {"script": "src", "img": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src", "object": "data",
-             "embed": "src", "link": "href"}  # fmt: skip
-LOADED = {"stylesheet", "icon", "shortcut", "preload", "modulepreload", "prefetch", "preconnect", "manifest"}
+RESOURCES = {
+    "script": "src",
+    "img": "src",
+    "iframe": "src",
+    "source": "src",
+    "video": "src",
+    "audio": "src",
+    "object": "data",
+    "embed": "src",
+    "link": "href",
+}
+LOADED = {
+    "stylesheet",
+    "icon",
+    "shortcut",
+    "preload",
+    "modulepreload",
+    "prefetch",
+    "preconnect",
+    "manifest",
+}
 ELSEWHERE = re.compile(r"^(?:https?:)?//")
 
 
@@ -37,7 +55,9 @@ def parsed(path: Path) -> BeautifulSoup:
 @lru_cache(maxsize=256)
 def _ids(path: Path, modified: int) -> frozenset[str]:
     soup = _parsed(path, modified)
-    return frozenset({e["id"] for e in soup.select("[id]")} | {e["name"] for e in soup.select("a[name]")})
+    return frozenset(
+        {e["id"] for e in soup.select("[id]")} | {e["name"] for e in soup.select("a[name]")}
+    )
 
 
 def ids(path: Path) -> frozenset[str]:
@@ -53,11 +73,17 @@ def links(html: Path) -> list[str]:
             parts = urllib.parse.urlsplit(url)
             if not url or parts.scheme or parts.netloc:
                 continue
-            target = (page.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else page
+            target = (
+                (page.parent / urllib.parse.unquote(parts.path)).resolve() if parts.path else page
+            )
             target = target / "index.html" if target.is_dir() else target
             if not target.exists():
                 wrong.append(f"{page.relative_to(html)}: dead link {url}")
-            elif parts.fragment and target.suffix == ".html" and urllib.parse.unquote(parts.fragment) not in ids(target):
+            elif (
+                parts.fragment
+                and target.suffix == ".html"
+                and urllib.parse.unquote(parts.fragment) not in ids(target)
+            ):
                 wrong.append(f"{page.relative_to(html)}: dead link {url}: no such anchor")
     return wrong
 
@@ -68,12 +94,26 @@ def images(html: Path) -> list[str]:
     for page in pages(html):
         main = parsed(page).find("main") or parsed(page)
         for img in main.find_all("img"):
-            if not (img.get("alt") or "").strip() or Path(img["alt"]).suffix in (".svg", ".png", ".jpg"):
-                wrong.append(f"{page.relative_to(html)}: image without alt text: {img.get('src', '')[:80]}")
+            if not (img.get("alt") or "").strip() or Path(img["alt"]).suffix in (
+                ".svg",
+                ".png",
+                ".jpg",
+            ):
+                wrong.append(
+                    f"{page.relative_to(html)}: image without alt text: {img.get('src', '')[:80]}"
+                )
         for svg in main.find_all("svg"):
-            hidden = any(t.get("aria-hidden") == "true" for t in [svg, *svg.parents] if hasattr(t, "get"))
-            if not hidden and not (svg.get("aria-label") or svg.get("aria-labelledby") or svg.find("title", recursive=False)):
-                wrong.append(f"{page.relative_to(html)}: inline drawing without a label: {str(svg)[:80]}")
+            hidden = any(
+                t.get("aria-hidden") == "true" for t in [svg, *svg.parents] if hasattr(t, "get")
+            )
+            if not hidden and not (
+                svg.get("aria-label")
+                or svg.get("aria-labelledby")
+                or svg.find("title", recursive=False)
+            ):
+                wrong.append(
+                    f"{page.relative_to(html)}: inline drawing without a label: {str(svg)[:80]}"
+                )
     return wrong
 
 
@@ -85,10 +125,19 @@ def hosts(html: Path) -> list[str]:
             url = e.get(RESOURCES[e.name]) or ""
             if ELSEWHERE.match(url) and (e.name != "link" or LOADED & set(e.get("rel", []))):
                 wrong.append(f"{page.relative_to(html)}: {e.name} from another host: {url}")
-        styles = [s.get_text() for s in parsed(page).find_all("style")] + [e["style"] for e in parsed(page).select("[style]")]
-        wrong += [f"{page.relative_to(html)}: style from another host: {u}" for s in styles for u in outside(s)]
+        styles = [s.get_text() for s in parsed(page).find_all("style")] + [
+            e["style"] for e in parsed(page).select("[style]")
+        ]
+        wrong += [
+            f"{page.relative_to(html)}: style from another host: {u}"
+            for s in styles
+            for u in outside(s)
+        ]
     for sheet in sorted(html.rglob("*.css")):
-        wrong += [f"{sheet.relative_to(html)}: from another host: {u}" for u in outside(sheet.read_text(errors="replace"))]
+        wrong += [
+            f"{sheet.relative_to(html)}: from another host: {u}"
+            for u in outside(sheet.read_text(errors="replace"))
+        ]
     return wrong
 
 

@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from functools import lru_cache
 from importlib import metadata
 from pathlib import Path
@@ -29,8 +29,20 @@ import psutil
 from tools import BUILD, EXECUTED, ROOT
 
 PROFILES = ("auto", "ci", "laptop", "gpu")
-VERSIONED = ("torch", "torchvision", "torchsummary", "numpy", "matplotlib", "scikit-learn", "papermill", "ipykernel")
-CELL_TIMEOUT, NOTEBOOK_TIMEOUT = 600, 1200  # seconds; generous, for machines that are busy with something else
+VERSIONED = (
+    "torch",
+    "torchvision",
+    "torchsummary",
+    "numpy",
+    "matplotlib",
+    "scikit-learn",
+    "papermill",
+    "ipykernel",
+)
+CELL_TIMEOUT, NOTEBOOK_TIMEOUT = (
+    600,
+    1200,
+)  # seconds; generous, for machines that are busy with something else
 ANSI = re.compile(r"\x1b\[[0-9;]*[A-Za-z]")
 
 
@@ -48,10 +60,18 @@ def device() -> str:
             return names[0].strip()
     name = platform.processor() or platform.machine()
     if Path("/proc/cpuinfo").exists():
-        name = next((line.split(":", 1)[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines()
-                     if line.startswith("model name")), name)  # fmt: skip
+        name = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in Path("/proc/cpuinfo").read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            name,
+        )
     elif sys.platform == "darwin":
-        name = subprocess.run(["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True).stdout.strip()
+        name = subprocess.run(
+            ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True
+        ).stdout.strip()
     n = cores()
     return f"{name}, {n} core{'s' * (n > 1)}"
 
@@ -78,7 +98,9 @@ def commit() -> str:
     head = subprocess.run([*git, "rev-parse", "--short=7", "HEAD"], capture_output=True, text=True)
     if head.returncode:
         return ""
-    changed = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True).stdout.strip()
+    changed = subprocess.run(
+        [*git, "status", "--porcelain"], capture_output=True, text=True
+    ).stdout.strip()
     return head.stdout.strip() + ("+" if changed else "")
 
 
@@ -90,15 +112,24 @@ def package_dir() -> Path:
 def shared_hash() -> str:
     """What all notebooks depend on: the package, the recorded results, files beside the notebooks, versions, machine."""
     h = hashlib.sha256(json.dumps([versions(), device()], sort_keys=True).encode())
-    files = [p for d in (package_dir(), ROOT / "results", ROOT / "notebooks") for p in d.rglob("*") if p.is_file()]
+    files = [
+        p
+        for d in (package_dir(), ROOT / "results", ROOT / "notebooks")
+        for p in d.rglob("*")
+        if p.is_file()
+    ]
     for p in sorted(files):
         if p.suffix not in (".pyc", ".ipynb") and ".ipynb_checkpoints" not in p.parts:
-            h.update(str(p.relative_to(ROOT)).encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest())
+            h.update(
+                str(p.relative_to(ROOT)).encode() + b"\0" + hashlib.sha256(p.read_bytes()).digest()
+            )
     return h.hexdigest()
 
 
 def stamp(notebook: Path, profile: str) -> str:
-    return hashlib.sha256(notebook.read_bytes() + profile.encode() + shared_hash().encode()).hexdigest()
+    return hashlib.sha256(
+        notebook.read_bytes() + profile.encode() + shared_hash().encode()
+    ).hexdigest()
 
 
 def record_of(notebook: Path) -> Path:
@@ -108,7 +139,11 @@ def record_of(notebook: Path) -> Path:
 def record(notebook: Path) -> dict:
     """The record of the notebook's last good run; empty where there is none."""
     path = record_of(notebook)
-    return json.loads(path.read_text()) if path.exists() and (EXECUTED / "notebooks" / notebook.name).exists() else {}
+    return (
+        json.loads(path.read_text())
+        if path.exists() and (EXECUTED / "notebooks" / notebook.name).exists()
+        else {}
+    )
 
 
 def failing_cell(executed: Path, log: str) -> str:
@@ -117,7 +152,9 @@ def failing_cell(executed: Path, log: str) -> str:
     for c in cells:
         for o in c.get("outputs", []):
             if o.output_type == "error":
-                return f"the cell\n\n{indent(c.source)}\n\n{ANSI.sub('', chr(10).join(o.traceback))}"
+                return (
+                    f"the cell\n\n{indent(c.source)}\n\n{ANSI.sub('', chr(10).join(o.traceback))}"
+                )
     # A timed-out cell leaves no error in the notebook (papermill marks all cells completed): the log names it.
     return ANSI.sub("", log.strip())[-4000:]
 
@@ -140,12 +177,34 @@ def run(notebook: Path, profile: str, threads: int, cell_timeout: float, timeout
     target, temporary = EXECUTED / "notebooks" / notebook.name, EXECUTED / "running" / notebook.name
     temporary.unlink(missing_ok=True)
     mark = stamp(notebook, profile)
-    env = {**os.environ, "OMP_NUM_THREADS": str(threads), "JUPYTER_PREFER_ENV_PATH": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-    command = [sys.executable, "-m", "papermill", str(notebook), str(temporary), "-p", "profile", profile, "--kernel", "python3",
-               "--no-progress-bar", "--no-request-save-on-cell-execute",  # saved at the end, and after an error; a save a cell is slow
-               "--cwd", str(notebook.parent), "--execution-timeout", str(int(cell_timeout))]  # fmt: skip
+    env = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads),
+        "JUPYTER_PREFER_ENV_PATH": "1",
+        "PYDEVD_DISABLE_FILE_VALIDATION": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "papermill",
+        str(notebook),
+        str(temporary),
+        "-p",
+        "profile",
+        profile,
+        "--kernel",
+        "python3",
+        "--no-progress-bar",
+        "--no-request-save-on-cell-execute",  # saved at the end, and after an error; a save a cell is slow
+        "--cwd",
+        str(notebook.parent),
+        "--execution-timeout",
+        str(int(cell_timeout)),
+    ]
     start = time.perf_counter()
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     try:
         log, _ = process.communicate(timeout=timeout)
     except subprocess.TimeoutExpired:
@@ -159,17 +218,32 @@ def run(notebook: Path, profile: str, threads: int, cell_timeout: float, timeout
     cells = [c for c in nbformat.read(temporary, 4).cells if c.cell_type == "code"]
     slowest = max((c.metadata.get("papermill", {}).get("duration") or 0 for c in cells), default=0)
     done = {
-        "notebook": notebook.name, "stamp": mark, "profile": profile, "seconds": round(seconds, 1), "slowest_cell": round(slowest, 1),
-        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d"), "device": device(), "commit": commit(), "versions": versions(),
-    }  # fmt: skip
-    record_of(notebook).unlink(missing_ok=True)  # so that no record ever vouches for another run's output
+        "notebook": notebook.name,
+        "stamp": mark,
+        "profile": profile,
+        "seconds": round(seconds, 1),
+        "slowest_cell": round(slowest, 1),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "device": device(),
+        "commit": commit(),
+        "versions": versions(),
+    }
+    record_of(notebook).unlink(
+        missing_ok=True
+    )  # so that no record ever vouches for another run's output
     temporary.replace(target)
     record_of(notebook).write_text(json.dumps(done, indent=1) + "\n")
     return done
 
 
-def execute(notebooks: list[Path], profile: str = "auto", jobs: int | None = None, cell_timeout: float = CELL_TIMEOUT,
-            timeout: float = NOTEBOOK_TIMEOUT, say=print) -> list[dict]:  # fmt: skip
+def execute(
+    notebooks: list[Path],
+    profile: str = "auto",
+    jobs: int | None = None,
+    cell_timeout: float = CELL_TIMEOUT,
+    timeout: float = NOTEBOOK_TIMEOUT,
+    say=print,
+) -> list[dict]:
     """Execute what has changed, ``jobs`` side by side (default: two, with the cores shared out); return all records."""
     if profile not in PROFILES:
         raise ValueError(f"profile must be one of {', '.join(PROFILES)}, got {profile!r}")
@@ -181,7 +255,9 @@ def execute(notebooks: list[Path], profile: str = "auto", jobs: int | None = Non
     due.sort(key=lambda n: -record(n).get("seconds", 0))  # the longest first, as far as known
     fresh, failures, start = set(), [], time.perf_counter()
     if due:
-        say(f"executing {len(due)} of {len(notebooks)} notebooks, profile {profile}, {jobs} at a time, {threads} thread(s) each")
+        say(
+            f"executing {len(due)} of {len(notebooks)} notebooks, profile {profile}, {jobs} at a time, {threads} thread(s) each"
+        )
     with ThreadPoolExecutor(jobs) as pool:
         futures = {pool.submit(run, n, profile, threads, cell_timeout, timeout): n for n in due}
         for future in as_completed(futures):
@@ -210,7 +286,9 @@ def table(records: list[dict], fresh: set[str], wall: float, say=print) -> None:
     for r in records:
         note = "" if Path(r["notebook"]).stem in fresh else f"   unchanged since {r['date']}"
         say(f"{r['notebook']:{width}}  {r['seconds']:7.1f}  {r['slowest_cell']:12.1f}{note}")
-    say(f"{'in all':{width}}  {sum(r['seconds'] for r in records):7.1f}   executed now: {len(fresh)} in {wall:.1f} s")
+    say(
+        f"{'in all':{width}}  {sum(r['seconds'] for r in records):7.1f}   executed now: {len(fresh)} in {wall:.1f} s"
+    )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -219,7 +297,9 @@ def main(argv: list[str] | None = None) -> int:
     p.add_argument("--only", help="the chapter to execute, by the start of its file name")
     p.add_argument("--jobs", type=int)
     p.add_argument("--cell-timeout", type=float, default=CELL_TIMEOUT, help="seconds")
-    p.add_argument("--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook")
+    p.add_argument(
+        "--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook"
+    )
     a = p.parse_args(argv)
     notebooks = sorted((ROOT / "notebooks").glob(f"{a.only or ''}*.ipynb"))
     BUILD.mkdir(exist_ok=True)

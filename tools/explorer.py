@@ -19,11 +19,24 @@ PHOTO, SIDE, QUALITY = "flower", 400, 78
 
 def layer_data(name: str, layer) -> dict:
     if isinstance(layer, Conv):
-        return {"name": name, "kind": "conv", "channels": layer.channels, "kernel": layer.kernel, "stride": layer.stride,
-                "pad": layer.pad, "groups": layer.groups}  # fmt: skip
+        return {
+            "name": name,
+            "kind": "conv",
+            "channels": layer.channels,
+            "kernel": layer.kernel,
+            "stride": layer.stride,
+            "pad": layer.pad,
+            "groups": layer.groups,
+        }
     if isinstance(layer, LRN):
         return {"name": name, "kind": "lrn"}
-    return {"name": name, "kind": "pool", "kernel": layer.kernel, "stride": layer.stride, "ceil": layer.ceil}
+    return {
+        "name": name,
+        "kind": "pool",
+        "kernel": layer.kernel,
+        "stride": layer.stride,
+        "ceil": layer.ceil,
+    }
 
 
 def config_data() -> list[dict]:
@@ -35,7 +48,10 @@ def config_data() -> list[dict]:
             "depth": config.weight_layers,
             "smallest": smallest_image(config),
             "layers": [layer_data(*pair) for pair in zip(config.layer_names, config.layers)],
-            "fc": [{"name": name, "width": width} for name, width in zip(config.fc_names, [*config.fc, None])],
+            "fc": [
+                {"name": name, "width": width}
+                for name, width in zip(config.fc_names, [*config.fc, None])
+            ],
         }
         for config in CONFIGS.values()
     ]
@@ -51,7 +67,7 @@ def photo() -> None:
     """The photograph's middle square, SIDE pixels wide."""
     from PIL import Image
 
-    from vggbook.photos import photograph_path
+    from vggbook.book.photos import photograph_path
 
     with Image.open(photograph_path(PHOTO)) as image:
         w, h = image.size

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 FILES = {
-    'class="explorer"': (["explorer/configs.js", "explorer/explorer.js"], ["explorer/explorer.css"]),
+    'class="explorer"': (
+        ["explorer/configs.js", "explorer/explorer.js"],
+        ["explorer/explorer.css"],
+    ),
     'class="quiz"': (["quiz.js"], ["quiz.css"]),
 }
 

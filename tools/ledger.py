@@ -26,18 +26,40 @@ MEANING = {
 # From the strongest to the weakest; derived and verified are equals.
 RANK = {"reproduced": 4, "not reproduced": 3, "verified": 2, "derived": 2, "quoted": 1}
 SECTIONS = {
-    "title": "Title and abstract", "Abstract": "Title and abstract", "1": "1 Introduction", "2": "2 ConvNet configurations",
-    "2.1": "2.1 Architecture", "2.2": "2.2 Configurations", "Table 1": "2.2 Configurations", "Table 2": "2.2 Configurations",
-    "2.3": "2.3 Discussion", "3.1": "3.1 Training", "3.2": "3.2 Testing", "3.3": "3.3 Implementation details",
-    "4": "4 Classification experiments", "4.1": "4.1 Single-scale evaluation", "Table 3": "4.1 Single-scale evaluation",
-    "4.2": "4.2 Multi-scale evaluation", "Table 4": "4.2 Multi-scale evaluation", "4.3": "4.3 Multi-crop evaluation",
-    "Table 5": "4.3 Multi-crop evaluation", "4.4": "4.4 ConvNet fusion", "Table 6": "4.4 ConvNet fusion",
-    "4.5": "4.5 Comparison with the state of the art", "Table 7": "4.5 Comparison with the state of the art",
-    "App. A": "A Localisation", "App. A.1": "A.1 Localisation ConvNet", "App. A.2": "A.2 Localisation experiments",
-    "Table 8": "A.2 Localisation experiments", "Table 9": "A.2 Localisation experiments", "Table 10": "A.2 Localisation experiments",
-    "App. B": "B Generalisation of very deep features", "Table 11": "B Generalisation of very deep features",
-    "Table 12": "B Generalisation of very deep features", "App. C": "C Paper revisions",
-}  # fmt: skip
+    "title": "Title and abstract",
+    "Abstract": "Title and abstract",
+    "1": "1 Introduction",
+    "2": "2 ConvNet configurations",
+    "2.1": "2.1 Architecture",
+    "2.2": "2.2 Configurations",
+    "Table 1": "2.2 Configurations",
+    "Table 2": "2.2 Configurations",
+    "2.3": "2.3 Discussion",
+    "3.1": "3.1 Training",
+    "3.2": "3.2 Testing",
+    "3.3": "3.3 Implementation details",
+    "4": "4 Classification experiments",
+    "4.1": "4.1 Single-scale evaluation",
+    "Table 3": "4.1 Single-scale evaluation",
+    "4.2": "4.2 Multi-scale evaluation",
+    "Table 4": "4.2 Multi-scale evaluation",
+    "4.3": "4.3 Multi-crop evaluation",
+    "Table 5": "4.3 Multi-crop evaluation",
+    "4.4": "4.4 ConvNet fusion",
+    "Table 6": "4.4 ConvNet fusion",
+    "4.5": "4.5 Comparison with the state of the art",
+    "Table 7": "4.5 Comparison with the state of the art",
+    "App. A": "A Localisation",
+    "App. A.1": "A.1 Localisation ConvNet",
+    "App. A.2": "A.2 Localisation experiments",
+    "Table 8": "A.2 Localisation experiments",
+    "Table 9": "A.2 Localisation experiments",
+    "Table 10": "A.2 Localisation experiments",
+    "App. B": "B Generalisation of very deep features",
+    "Table 11": "B Generalisation of very deep features",
+    "Table 12": "B Generalisation of very deep features",
+    "App. C": "C Paper revisions",
+}
 
 
 def records(notebooks: dict) -> dict[str, list[dict]]:
@@ -63,21 +85,45 @@ def status(keys: set[str], entries: list[dict]) -> tuple[str, list[str]]:
 
 def entries(notebooks: dict) -> list[dict]:
     """One row a claim, in the paper's order, JSON-ready."""
-    known, rows = records(dict(sorted(notebooks.items()))), []  # chapters in their order, however they were found
+    known, rows = (
+        records(dict(sorted(notebooks.items()))),
+        [],
+    )  # chapters in their order, however they were found
     if unknown := known.keys() - {c.id for c in claims()}:
-        raise ValueError(f"notebooks check claims that the paper's list does not have: {', '.join(sorted(unknown))}")
+        raise ValueError(
+            f"notebooks check claims that the paper's list does not have: {', '.join(sorted(unknown))}"
+        )
     for c in claims():
         seen = known.get(c.id, [])
         now, missing = status(set(c.keys), seen)
         found: object = None
-        for e in sorted(seen, key=lambda e: RANK[e["status"]]):  # a stronger finding replaces a weaker one
+        for e in sorted(
+            seen, key=lambda e: RANK[e["status"]]
+        ):  # a stronger finding replaces a weaker one
             both = isinstance(found, dict) and isinstance(e["found"], dict)
             found = {**found, **e["found"]} if both else found if e["found"] is None else e["found"]
-        rows.append({
-            "id": c.id, "section": c.section, "kind": c.kind, "statement": c.statement, "status": now, "missing": missing,
-            "expected": c.value, "found": found, "evidence": sorted({e["evidence"] for e in seen if e["evidence"]}),
-            "cells": [{"notebook": e["notebook"], "anchor": e["anchor"], "status": e["status"], "keys": e["keys_checked"]} for e in seen],
-        })  # fmt: skip
+        rows.append(
+            {
+                "id": c.id,
+                "section": c.section,
+                "kind": c.kind,
+                "statement": c.statement,
+                "status": now,
+                "missing": missing,
+                "expected": c.value,
+                "found": found,
+                "evidence": sorted({e["evidence"] for e in seen if e["evidence"]}),
+                "cells": [
+                    {
+                        "notebook": e["notebook"],
+                        "anchor": e["anchor"],
+                        "status": e["status"],
+                        "keys": e["keys_checked"],
+                    }
+                    for e in seen
+                ],
+            }
+        )
     return rows
 
 
@@ -99,7 +145,9 @@ def shown(value: object) -> str:
     if isinstance(value, dict):
         return "; ".join(f"{str(k).replace('_', ' ')} {shown(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):
-        return ", ".join(f"({shown(v)})" if isinstance(v, (list, tuple)) else shown(v) for v in value)
+        return ", ".join(
+            f"({shown(v)})" if isinstance(v, (list, tuple)) else shown(v) for v in value
+        )
     return str(value)
 
 
@@ -117,11 +165,24 @@ def row(r: dict, titles: dict[str, str]) -> str:
     for c in r["cells"]:
         n[c["notebook"]] += 1
         chapter = c["notebook"].split("_")[0].lstrip("0")
-        where = html.escape(f"{titles[c['notebook']]}: {r['id']}" + (f", place {n[c['notebook']]}" if n[c["notebook"]] > 1 else ""))
+        where = html.escape(
+            f"{titles[c['notebook']]}: {r['id']}"
+            + (f", place {n[c['notebook']]}" if n[c["notebook"]] > 1 else "")
+        )
         text = f"Ch. {chapter}" + "’" * (n[c["notebook"]] - 1)
-        links.append(f'<a href="../notebooks/{c["notebook"]}.html#{c["anchor"]}" title="{where}">{text}</a>')
-    note = f' <span class="ledger-note">still open: {html.escape(", ".join(r["missing"]))}</span>' if r["missing"] and r["cells"] else ""
-    evidence = f' <span class="ledger-note">Evidence: {html.escape("; ".join(r["evidence"]))}</span>' if r["evidence"] else ""
+        links.append(
+            f'<a href="../notebooks/{c["notebook"]}.html#{c["anchor"]}" title="{where}">{text}</a>'
+        )
+    note = (
+        f' <span class="ledger-note">still open: {html.escape(", ".join(r["missing"]))}</span>'
+        if r["missing"] and r["cells"]
+        else ""
+    )
+    evidence = (
+        f' <span class="ledger-note">Evidence: {html.escape("; ".join(r["evidence"]))}</span>'
+        if r["evidence"]
+        else ""
+    )
     statement = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(r["statement"]))
     return (
         f'<tr id="{r["id"]}" data-status="{label}"><td data-label="Claim">{statement}'
@@ -156,10 +217,14 @@ def render(rows: list[dict], titles: dict[str, str]) -> str:
     groups: dict[str, list[dict]] = {}
     for r in rows:
         groups.setdefault(SECTIONS[r["section"]], []).append(r)
-    columns = "".join(f'<th scope="col">{h}</th>' for h in ("Claim", "Status", "In the paper", "Found", "Cells"))
+    columns = "".join(
+        f'<th scope="col">{h}</th>' for h in ("Claim", "Status", "In the paper", "Found", "Cells")
+    )
     order = list(dict.fromkeys(SECTIONS.values()))
     for title in sorted(groups, key=order.index):
         body = "\n".join(row(r, titles) for r in groups[title])
-        parts.append(f"## {title}\n\n<table class=\"ledger\"><thead><tr>{columns}</tr></thead><tbody>\n{body}\n</tbody></table>")
+        parts.append(
+            f'## {title}\n\n<table class="ledger"><thead><tr>{columns}</tr></thead><tbody>\n{body}\n</tbody></table>'
+        )
     script = (Path(__file__).with_name("ledger.js")).read_text()
     return "\n\n".join([*parts, f"<script>\n{script}</script>"])

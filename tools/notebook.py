@@ -36,7 +36,9 @@ def normalise(nb, old=None):
         digest = (kept[c.cell_type, c.source] or [None]).pop(0) or digest
         seen[digest] += 1
         c.id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        c.metadata = nbformat.from_dict({k: v for k, v in c.metadata.items() if k in ("tags", "mystnb") and v})
+        c.metadata = nbformat.from_dict(
+            {k: v for k, v in c.metadata.items() if k in ("tags", "mystnb") and v}
+        )
         if c.cell_type == "code":
             c.outputs, c.execution_count = [], None
     nb.cells = [c for c in nb.cells if c.source]
@@ -48,7 +50,9 @@ def pick(folder: Path, name: str, suffix: str) -> Path:
     found = sorted(folder.glob(f"{name}*{suffix}")) if name else []
     if len(found) != 1:
         have = ", ".join(p.stem for p in sorted(folder.glob(f"*{suffix}"))) or "nothing"
-        raise SystemExit(f"NB must be the start of one file in {folder.relative_to(ROOT)}, got {name!r}; there: {have}")
+        raise SystemExit(
+            f"NB must be the start of one file in {folder.relative_to(ROOT)}, got {name!r}; there: {have}"
+        )
     return found[0]
 
 
@@ -56,7 +60,9 @@ def to_text(name: str) -> Path:
     path = pick(ROOT / "notebooks", name, ".ipynb")
     TEXT.mkdir(parents=True, exist_ok=True)
     nb = nbformat.read(path, 4)
-    nb.metadata = nbformat.from_dict({"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb"}})
+    nb.metadata = nbformat.from_dict(
+        {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb"}}
+    )
     target = TEXT / f"{path.stem}.py"
     target.write_text(jupytext.writes(nb, fmt="py:percent"))
     return target
@@ -66,7 +72,10 @@ def to_notebook(name: str) -> Path:
     path = pick(TEXT, name, ".py")
     target = ROOT / "notebooks" / f"{path.stem}.ipynb"
     target.parent.mkdir(exist_ok=True)
-    nb = normalise(jupytext.reads(path.read_text(), fmt="py:percent"), nbformat.read(target, 4) if target.exists() else None)
+    nb = normalise(
+        jupytext.reads(path.read_text(), fmt="py:percent"),
+        nbformat.read(target, 4) if target.exists() else None,
+    )
     nbformat.write(nb, target)
     return target
 
@@ -85,4 +94,8 @@ if __name__ == "__main__":
     if sys.argv[1] == "tidy":
         print("tidied:", ", ".join(tidy()) or "nothing to do")
     else:
-        print({"to-text": to_text, "to-notebook": to_notebook}[sys.argv[1]](sys.argv[2]).relative_to(ROOT))
+        print(
+            {"to-text": to_text, "to-notebook": to_notebook}[sys.argv[1]](sys.argv[2]).relative_to(
+                ROOT
+            )
+        )

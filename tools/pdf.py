@@ -32,8 +32,10 @@ div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow
 div.cell, div.cell_input, div.highlight, .cell_output, .text_html { overflow: visible !important; }
 a { color: inherit; }
 """
-NUMBERS = ("<div style='font: 8px sans-serif; width: 100%; text-align: center; color: #555'>"
-           "<span class='pageNumber'></span> / <span class='totalPages'></span></div>")  # fmt: skip
+NUMBERS = (
+    "<div style='font: 8px sans-serif; width: 100%; text-align: center; color: #555'>"
+    "<span class='pageNumber'></span> / <span class='totalPages'></span></div>"
+)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -45,15 +47,23 @@ def browser_path() -> str:
     names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
     found = next((p for n in names if n and (p := shutil.which(n))), None)
     if not found:
-        raise SystemExit("pdf: no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM")
+        raise SystemExit(
+            "pdf: no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM"
+        )
     return found
 
 
 def one_page(folder: Path) -> str:
     """The single page, moved to the folder's root so that its relative paths hold; links between pages become links within."""
-    page = next(p for p in sorted(folder.rglob("*.html")) if "_static" not in p.parts and p.name not in ("print.html", "index.html"))
+    page = next(
+        p
+        for p in sorted(folder.rglob("*.html"))
+        if "_static" not in p.parts and p.name not in ("print.html", "index.html")
+    )
     text = page.read_text(encoding="utf-8")
-    text = re.sub(r'(href|src)="(?:\.\./)+(_static|_images|_sources|notebooks|book)/', r'\1="\2/', text)
+    text = re.sub(
+        r'(href|src)="(?:\.\./)+(_static|_images|_sources|notebooks|book)/', r'\1="\2/', text
+    )
     text = re.sub(r'href="(?:\.\./)?(?:notebooks|book)/[\w]+\.html(#[^"]*)"', r'href="\1"', text)
     (folder / "print.html").write_text(text, encoding="utf-8")
     return "print.html"
@@ -63,12 +73,23 @@ def main() -> int:
     with alone():
         render("singlehtml", strict=False)
     folder, target, wrong = BUILD / "singlehtml", BUILD / "vggbook.pdf", []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder)))
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(folder))
+    )
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with sync_playwright() as p:
-        browser = p.chromium.launch(executable_path=browser_path(), args=["--no-sandbox", "--disable-gpu"])
+        browser = p.chromium.launch(
+            executable_path=browser_path(), args=["--no-sandbox", "--disable-gpu"]
+        )
         page = browser.new_page()
-        page.on("response", lambda r: r.status >= 400 and "searchindex" not in r.url and wrong.append(f"{r.status} {r.url}"))
+        page.on(
+            "response",
+            lambda r: (
+                r.status >= 400
+                and "searchindex" not in r.url
+                and wrong.append(f"{r.status} {r.url}")
+            ),
+        )
         page.on("pageerror", lambda e: wrong.append(str(e)[:200]))
         page.goto(f"http://127.0.0.1:{server.server_port}/{one_page(folder)}", wait_until="load")
         page.add_style_tag(content=PRINT)
@@ -79,8 +100,16 @@ def main() -> int:
             await document.fonts.ready;
         }""")
         page.wait_for_load_state("networkidle")
-        page.pdf(path=target, prefer_css_page_size=True, print_background=True, outline=True, tagged=True, display_header_footer=True,
-                 header_template="<span></span>", footer_template=NUMBERS)  # fmt: skip
+        page.pdf(
+            path=target,
+            prefer_css_page_size=True,
+            print_background=True,
+            outline=True,
+            tagged=True,
+            display_header_footer=True,
+            header_template="<span></span>",
+            footer_template=NUMBERS,
+        )
         browser.close()
     print(*wrong, sep="\n", end="\n" if wrong else "")
     print(f"{target.relative_to(BUILD.parent)}: {target.stat().st_size / 1e6:.1f} MB")

@@ -32,11 +32,20 @@ def _question(data: dict, where: str) -> Question:
     options = [str(o["right"]) if isinstance(o, dict) else str(o) for o in data["options"]]
     right = [i for i, o in enumerate(data["options"]) if isinstance(o, dict)]
     if len(right) != 1:
-        raise ValueError(f"{where}: {len(right)} options are marked `right:`; exactly one is needed")
+        raise ValueError(
+            f"{where}: {len(right)} options are marked `right:`; exactly one is needed"
+        )
     if not 2 <= len(options) <= 4 or len(set(options)) < len(options):
         raise ValueError(f"{where}: options={options}; two to four different ones are needed")
     checks = tuple(str(c) for c in data.get("check", ()))
-    return Question(data["question"], tuple(options), right[0], data["explanation"].strip(), str(data.get("compute", "")), checks)
+    return Question(
+        data["question"],
+        tuple(options),
+        right[0],
+        data["explanation"].strip(),
+        str(data.get("compute", "")),
+        checks,
+    )
 
 
 @cache
@@ -44,7 +53,10 @@ def quizzes() -> dict[str, tuple[Question, ...]]:
     """The quizzes by chapter number ("01", "02", ...)."""
     data = yaml.safe_load(FILE.read_text(encoding="utf-8"))
     return {
-        chapter: tuple(_question(q, f"{FILE.name}, chapter {chapter}, question {i}") for i, q in enumerate(questions, 1))
+        chapter: tuple(
+            _question(q, f"{FILE.name}, chapter {chapter}, question {i}")
+            for i, q in enumerate(questions, 1)
+        )
         for chapter, questions in data.items()
     }
 
@@ -53,7 +65,9 @@ def inline(text: str) -> str:
     """Text with `code` and *emphasis* as HTML."""
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
     plain = lambda t: re.sub(r"(?<!\w)\*([^*]+)\*(?!\w)", r"<em>\1</em>", escape(t))
-    return "".join(f"<code>{escape(p[1:-1])}</code>" if p.startswith("`") else plain(p) for p in parts)
+    return "".join(
+        f"<code>{escape(p[1:-1])}</code>" if p.startswith("`") else plain(p) for p in parts
+    )
 
 
 def _render(chapter: str, number: int, total: int, q: Question) -> str:

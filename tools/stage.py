@@ -21,12 +21,24 @@ import yaml
 from tools import EXECUTED, ROOT, SITE, address, execute, ledger, quizzes
 from vggbook import __version__
 
-KINDS = {"Objectives": "objectives", "Paper": "paper", "Deviation": "deviation", "Trap": "trap",
-         "Take-aways": "takeaways", "How sure": "sure"}  # fmt: skip
-BOX = re.compile(rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?(?:([.?!])\*\*|\*\*(, [^.]+)\.)[ \t]*(.*)")
+KINDS = {
+    "Objectives": "objectives",
+    "Paper": "paper",
+    "Deviation": "deviation",
+    "Trap": "trap",
+    "Take-aways": "takeaways",
+    "How sure": "sure",
+}
+BOX = re.compile(
+    rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?(?:([.?!])\*\*|\*\*(, [^.]+)\.)[ \t]*(.*)"
+)
 EXERCISE = re.compile(r"^### (Exercise \d+\.\d+) \((\w+)\): (.+)$", re.M)
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
-FOLDED = {"answer": ("hide-cell", "Answer"), "setup": ("hide-input", "Setup"), "plumbing": ("hide-input", "Plumbing")}
+FOLDED = {
+    "answer": ("hide-cell", "Answer"),
+    "setup": ("hide-input", "Setup"),
+    "plumbing": ("hide-input", "Plumbing"),
+}
 
 
 class Trap(NamedTuple):
@@ -67,10 +79,16 @@ def box(quote: str, notebook: str) -> tuple[str, Trap | None]:
         return quote, None
     kind, mark, title, end, aside, text = m.groups(default="")
     body = "\n".join([text, *(re.sub(r"^> ?", "", line) for line in rest)]).strip()
-    heading = f"[{kind}{':' * (mark == ':')}]{{.box-kind}} {title}" if title else f"[{kind}]{{.box-kind}}"
+    heading = (
+        f"[{kind}{':' * (mark == ':')}]{{.box-kind}} {title}" if title else f"[{kind}]{{.box-kind}}"
+    )
     heading += aside + end.strip(".")
     anchor = f"{KINDS[kind]}-{notebook[:2]}-{slug(title or kind)}"
-    trap = Trap((title or kind) + end.strip("."), body, anchor, notebook, "") if kind == "Trap" else None
+    trap = (
+        Trap((title or kind) + end.strip("."), body, anchor, notebook, "")
+        if kind == "Trap"
+        else None
+    )
     name = f":name: {anchor}\n" if trap else ""
     return f"::::::{{admonition}} {heading}\n:class: {KINDS[kind]}\n{name}\n{body}\n::::::", trap
 
@@ -100,12 +118,21 @@ def run_note(record: dict) -> str:
 
 def edition_note(root: Path, *sources: Path) -> str:
     """The foot of a prose page: the book's version and the commit that last changed the page (a plus sign: changed since)."""
+
     def git(*command):
-        return subprocess.run(["git", "-C", str(root), *command, "--", *map(str, sources)], capture_output=True, text=True)
+        return subprocess.run(
+            ["git", "-C", str(root), *command, "--", *map(str, sources)],
+            capture_output=True,
+            text=True,
+        )
 
     last = git("log", "-1", "--format=%h %cs").stdout.split()
     plus = "+" if last and git("diff", "--quiet", "HEAD").returncode else ""
-    changed = f"; this page last changed on {last[1]}, commit {html.escape(last[0])}{plus}" if last else ""
+    changed = (
+        f"; this page last changed on {last[1]}, commit {html.escape(last[0])}{plus}"
+        if last
+        else ""
+    )
     return f'<p class="run-note">VGG, executed: version {__version__}{changed}.</p>'
 
 
@@ -120,7 +147,10 @@ def runs_note(records: list[dict]) -> str:
     seconds, n = sum(r["seconds"] for r in records), len(records)
     commit = f"commit {each(lambda r: r['commit'])}, " if any(r["commit"] for r in records) else ""
     names = {"python": "Python"}
-    versions = ", ".join(f"{names.get(k, k)} {each(lambda r, k=k: r['versions'][k])}" for k in ("python", "torch", "torchvision"))
+    versions = ", ".join(
+        f"{names.get(k, k)} {each(lambda r, k=k: r['versions'][k])}"
+        for k in ("python", "torch", "torchvision")
+    )
     return (
         f'<p class="run-note">VGG, executed: version {__version__}. This page was made from the run{"s" * (n > 1)} of {n} '
         f"chapter{'s' * (n > 1)} on {each(lambda r: r['date'])}, {seconds:.0f} seconds in all: profile "
@@ -130,11 +160,19 @@ def runs_note(records: list[dict]) -> str:
 
 def page(nb, name: str, record: dict) -> tuple[nbformat.NotebookNode, list[Trap]]:
     """The executed notebook as the page shows it: upgraded Markdown, folded cells, no traces of the tools."""
-    nb.metadata = nbformat.from_dict({k: v for k, v in nb.metadata.items() if k in ("kernelspec", "language_info", "mystnb", "myst")})
+    nb.metadata = nbformat.from_dict(
+        {
+            k: v
+            for k, v in nb.metadata.items()
+            if k in ("kernelspec", "language_info", "mystnb", "myst")
+        }
+    )
     traps, open_trap = [], False
     for c in nb.cells:
         tags = c.metadata.get("tags", [])
-        c.metadata = nbformat.from_dict({k: c.metadata[k] for k in ("tags", "mystnb") if k in c.metadata})
+        c.metadata = nbformat.from_dict(
+            {k: c.metadata[k] for k in ("tags", "mystnb") if k in c.metadata}
+        )
         if c.cell_type == "markdown":
             c.source, found = markdown(c.source, name)
             traps += found
@@ -148,13 +186,21 @@ def page(nb, name: str, record: dict) -> tuple[nbformat.NotebookNode, list[Trap]
         for tag, (hide, prompt) in FOLDED.items():
             if tag in tags:
                 c.metadata.tags = [*tags, hide]
-                c.metadata.setdefault("mystnb", {}).update(code_prompt_show=prompt, code_prompt_hide=prompt)
+                c.metadata.setdefault("mystnb", {}).update(
+                    code_prompt_show=prompt, code_prompt_hide=prompt
+                )
         if open_trap:  # the code that follows a trap is what shows it
             traps[-1] = traps[-1]._replace(shown=c.source)
             open_trap = False
     if quiz := quizzes.render(name[:2]):
-        ends = [i for i, c in enumerate(nb.cells) if c.cell_type == "markdown" and c.source.startswith("## References")]
-        nb.cells.insert(ends[-1] if ends else len(nb.cells), nbformat.v4.new_markdown_cell(quiz, id="quiz"))
+        ends = [
+            i
+            for i, c in enumerate(nb.cells)
+            if c.cell_type == "markdown" and c.source.startswith("## References")
+        ]
+        nb.cells.insert(
+            ends[-1] if ends else len(nb.cells), nbformat.v4.new_markdown_cell(quiz, id="quiz")
+        )
     if record:
         nb.cells.append(nbformat.v4.new_markdown_cell(run_note(record), id="run-note"))
     return nb, traps
@@ -162,8 +208,11 @@ def page(nb, name: str, record: dict) -> tuple[nbformat.NotebookNode, list[Trap]
 
 def relocate(text: str, notebook_dir: str = "../notebooks/") -> str:
     """Markdown of a notebook, as it must read on a page in book/: links to other files rewritten."""
+
     def moved(m):
-        target = m[2].removeprefix("../book/") if m[2].startswith("../book/") else notebook_dir + m[2]
+        target = (
+            m[2].removeprefix("../book/") if m[2].startswith("../book/") else notebook_dir + m[2]
+        )
         return m[1] + target + m[3]
 
     return LINK.sub(moved, text)
@@ -178,7 +227,9 @@ def misreadings(traps: list[Trap], titles: dict[str, str]) -> str:
             last = t.notebook
         title = t.title[0].upper() + t.title[1:]
         code = f"\n\n```python\n{t.shown}\n```" if t.shown else ""
-        parts.append(f"### {title}\n\n{relocate(t.text)}{code}\n\n[Shown in chapter {int(t.notebook[:2])}](#{t.anchor})")
+        parts.append(
+            f"### {title}\n\n{relocate(t.text)}{code}\n\n[Shown in chapter {int(t.notebook[:2])}](#{t.anchor})"
+        )
     return "\n\n".join(parts)
 
 
@@ -218,7 +269,9 @@ def toc_files(toc: dict) -> list[str]:
 
 def existing(toc: dict, present) -> dict:
     """The table of contents without the pages that do not exist (a draft's)."""
-    parts = [{**p, "chapters": [e for e in p["chapters"] if present(e["file"])]} for p in toc["parts"]]
+    parts = [
+        {**p, "chapters": [e for e in p["chapters"] if present(e["file"])]} for p in toc["parts"]
+    ]
     kept = {**toc, "parts": [p for p in parts if p["chapters"]]}
     if not present(toc["root"]):
         first = kept["parts"][0]["chapters"]
@@ -232,17 +285,28 @@ def config(root: Path = ROOT) -> dict:
     cfg = yaml.safe_load((root / "_config.yml").read_text())
     cfg["execute"] = {"execute_notebooks": "off"}
     # Sphinx does not see a change of its extensions: this value makes it write all pages anew.
-    everywhere = [*sorted((root / "tools").glob("*.py")), *root.glob("book/glossary.md")]  # the glossary: tools/terms.py
+    everywhere = [
+        *sorted((root / "tools").glob("*.py")),
+        *root.glob("book/glossary.md"),
+    ]  # the glossary: tools/terms.py
     mark = hashlib.sha256(b"".join(p.read_bytes() for p in everywhere)).hexdigest()[:12]
     cfg["sphinx"]["config"].setdefault("html_context", {})["tools"] = mark
-    cfg["sphinx"]["local_extensions"] = dict.fromkeys(cfg["sphinx"]["local_extensions"], str(Path("..") / ".." / "tools"))
+    cfg["sphinx"]["local_extensions"] = dict.fromkeys(
+        cfg["sphinx"]["local_extensions"], str(Path("..") / ".." / "tools")
+    )
     if repo := address.address(root):
-        cfg["html"] |= {"use_repository_button": True, "use_issues_button": True, "use_edit_page_button": True,
-                        "baseurl": address.pages(repo)}  # fmt: skip
+        cfg["html"] |= {
+            "use_repository_button": True,
+            "use_issues_button": True,
+            "use_edit_page_button": True,
+            "baseurl": address.pages(repo),
+        }
     return cfg
 
 
-def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft: bool = False) -> list[str]:
+def stage(
+    root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft: bool = False
+) -> list[str]:
     """Write the site's sources; returns the names of pages that the table of contents lists and nobody has written.
 
     ValueError: such a page, or a notebook that the table of contents leaves out, in a book that is not a draft.
@@ -253,7 +317,9 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
     missing = [f for f in toc_files(toc) if f not in sources]
     unlisted = [f for f in sources if f not in toc_files(toc)]
     if not draft and (missing or unlisted):
-        raise ValueError(f"_toc.yml and the files disagree; not written: {missing or 'none'}; not listed: {unlisted or 'none'}")
+        raise ValueError(
+            f"_toc.yml and the files disagree; not written: {missing or 'none'}; not listed: {unlisted or 'none'}"
+        )
     traps, titles, notebooks, runs = [], {}, {}, []
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("notebooks/")]:
         stem = Path(name).name
@@ -266,17 +332,23 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
         traps += found
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
-    (executed.parent / "ledger.json").write_text(json.dumps(entries, indent=1, ensure_ascii=False) + "\n")
+    (executed.parent / "ledger.json").write_text(
+        json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
+    )
     filled = {
         "ledger": lambda: ledger.render(entries, titles),
         "misreadings": lambda: misreadings(traps, titles),
-        "contributing": lambda: (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1],  # without its title
+        "contributing": lambda: (
+            (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1]
+        ),  # without its title
     }
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("book/")]:
         text, stem = sources[name].read_text(), Path(name).name
         if stem in filled:
             if "% FILLED BY THE BUILD" not in text:
-                raise ValueError(f"book/{stem}.md has lost the line '% FILLED BY THE BUILD', where the build writes")
+                raise ValueError(
+                    f"book/{stem}.md has lost the line '% FILLED BY THE BUILD', where the build writes"
+                )
             text = text.replace("% FILLED BY THE BUILD", filled[stem]())
         behind = [sources[name], *([root / "CONTRIBUTING.md"] if stem == "contributing" else [])]
         note = runs_note(runs) if stem in ("ledger", "misreadings") else edition_note(root, *behind)
@@ -289,4 +361,3 @@ def stage(root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft
     out.put("_config.yml", yaml.safe_dump(config(root), sort_keys=False))
     out.sweep()
     return missing
-

@@ -9,9 +9,24 @@ from docutils import nodes
 
 GLOSSARY = "book/glossary"
 PAGES = re.compile(r"notebooks/|book/misreadings$")
-ELSEWHERE = {"claim", "fusion", "kernel", "shapes"}  # words that have other meanings in the chapters as well; so have single letters
-NOT_IN = (nodes.reference, nodes.literal, nodes.FixedTextElement, nodes.title, nodes.rubric, nodes.math, nodes.math_block, nodes.raw,
-          nodes.caption, nodes.image)  # fmt: skip
+ELSEWHERE = {
+    "claim",
+    "fusion",
+    "kernel",
+    "shapes",
+}  # words that have other meanings in the chapters as well; so have single letters
+NOT_IN = (
+    nodes.reference,
+    nodes.literal,
+    nodes.FixedTextElement,
+    nodes.title,
+    nodes.rubric,
+    nodes.math,
+    nodes.math_block,
+    nodes.raw,
+    nodes.caption,
+    nodes.image,
+)
 
 
 def names(title: str, definition: str) -> list[str]:
@@ -24,7 +39,12 @@ def names(title: str, definition: str) -> list[str]:
 
 def pattern(name: str) -> str:
     """Words in any common spelling ('soft-max', 'softmax', plural); capitals inside a name, as in ReLU, must be as they are."""
-    spelt = re.escape(name).replace(r"\ ×\ ", r"\s?[×x]\s?").replace(r"\-", "[- ]?").replace(r"\ ", r"\s")
+    spelt = (
+        re.escape(name)
+        .replace(r"\ ×\ ", r"\s?[×x]\s?")
+        .replace(r"\-", "[- ]?")
+        .replace(r"\ ", r"\s")
+    )
     return spelt if re.search(r"[A-Z]", name[1:]) else f"(?i:{spelt})"
 
 
@@ -37,12 +57,17 @@ class Terms:
             paragraph = next((c for c in section.children if isinstance(c, nodes.paragraph)), None)
             if paragraph is None or any(isinstance(c, nodes.section) for c in section.children):
                 continue
-            title, definition = section.next_node(nodes.title).astext(), " ".join(paragraph.astext().split())
+            title, definition = (
+                section.next_node(nodes.title).astext(),
+                " ".join(paragraph.astext().split()),
+            )
             self.entries.append((title, section["ids"][0], definition))
             by_name |= {name: len(self.entries) - 1 for name in names(title, definition)}
         ordered = sorted(by_name, key=len, reverse=True)
         self.which = [by_name[name] for name in ordered]
-        self.find = re.compile(r"(?<![\w-])(?:" + "|".join(f"({pattern(n)})" for n in ordered) + r")s?(?![\w-])")
+        self.find = re.compile(
+            r"(?<![\w-])(?:" + "|".join(f"({pattern(n)})" for n in ordered) + r")s?(?![\w-])"
+        )
 
     def link(self, doctree: nodes.document, address: str) -> int:
         """Link each term where the page mentions it first; returns how many."""
@@ -52,7 +77,11 @@ class Terms:
             while node is not None:
                 above.append(node)
                 node = node.parent
-            if any(isinstance(n, NOT_IN) or "box-kind" in n.get("classes", []) for n in above if isinstance(n, nodes.Element)):
+            if any(
+                isinstance(n, NOT_IN) or "box-kind" in n.get("classes", [])
+                for n in above
+                if isinstance(n, nodes.Element)
+            ):
                 continue
             new, at, source = [], 0, text.astext()
             for m in self.find.finditer(source):
@@ -62,11 +91,17 @@ class Terms:
                 seen.add(entry)
                 title, anchor, definition = (html.escape(s) for s in self.entries[entry])
                 start = f'<a class="term" href="{address}#{anchor}" data-term="{title}" data-definition="{definition}">'
-                new += [nodes.Text(source[at:m.start()]), nodes.raw("", start, format="html"), nodes.Text(m[0]),
-                        nodes.raw("", "</a>", format="html")]  # fmt: skip
+                new += [
+                    nodes.Text(source[at : m.start()]),
+                    nodes.raw("", start, format="html"),
+                    nodes.Text(m[0]),
+                    nodes.raw("", "</a>", format="html"),
+                ]
                 at = m.end()
             if new:
-                text.parent.replace(text, [n for n in [*new, nodes.Text(source[at:])] if n.astext()])
+                text.parent.replace(
+                    text, [n for n in [*new, nodes.Text(source[at:])] if n.astext()]
+                )
         return len(seen)
 
 

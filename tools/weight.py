@@ -8,10 +8,20 @@ import os
 import re
 from pathlib import Path
 
-SHEETS = ("basic.css", "styles/pydata-sphinx-theme.css", "pygments.css", "styles/sphinx-book-theme.css", "copybutton.css", "mystnb.*.css", "book.css")
+SHEETS = (
+    "basic.css",
+    "styles/pydata-sphinx-theme.css",
+    "pygments.css",
+    "styles/sphinx-book-theme.css",
+    "copybutton.css",
+    "mystnb.*.css",
+    "book.css",
+)
 BUNDLE = "styles/book.css"
-LINK = re.compile(r'<link (?=[^>]*\brel="stylesheet")[^>]*?href="((?:\.\./)*_static/)('
-                  r'styles/(?:theme|pydata-sphinx-theme|sphinx-book-theme|book)|pygments|copybutton|mystnb[.\w]*|book)\.css[^"]*"[^>]*>\s*')  # fmt: skip
+LINK = re.compile(
+    r'<link (?=[^>]*\brel="stylesheet")[^>]*?href="((?:\.\./)*_static/)('
+    r'styles/(?:theme|pydata-sphinx-theme|sphinx-book-theme|book)|pygments|copybutton|mystnb[.\w]*|book)\.css[^"]*"[^>]*>\s*'
+)
 TOKEN = re.compile(r"\"(?:\\.|[^\"\\])*\"|'(?:\\.|[^'\\])*'|[{};]", re.S)
 CLASS = re.compile(r"\.(-?[A-Za-z_][\w-]*)")
 MATHJAX = re.compile(r'<script (?=[^>]*mathjax/tex-chtml\.js)[^>]*\bsrc="([^"]*)"[^>]*>')
@@ -66,7 +76,11 @@ def known_names(out: Path) -> set[str]:
         for m in re.finditer(r'\bclass="([^"]*)"', page.read_text(encoding="utf-8")):
             names.update(m[1].split())
     for script in (out / "_static").rglob("*.js"):
-        if "mathjax" not in script.parts and "vendor" not in script.parts and "fontawesome" not in script.name:
+        if (
+            "mathjax" not in script.parts
+            and "vendor" not in script.parts
+            and "fontawesome" not in script.name
+        ):
             names.update(re.findall(r"-?[A-Za-z_][\w-]*", script.read_text(encoding="utf-8")))
     return names
 
@@ -79,11 +93,16 @@ def bundle(out: Path) -> str:
         for sheet in sorted(static.glob(pattern)):
             if sheet == target:
                 continue
+
             def moved(m, folder=sheet.parent):
                 return f"url({os.path.relpath(folder / m[1], target.parent)})".replace(os.sep, "/")
 
-            css = re.sub(r'url\("?(?!["\']?(?:data:|#|https?:|/))([^)"\']+)"?\)', moved, sheet.read_text(encoding="utf-8"))
-            css = re.sub(r'@(charset|import) [^;]*;', "", css)
+            css = re.sub(
+                r'url\("?(?!["\']?(?:data:|#|https?:|/))([^)"\']+)"?\)',
+                moved,
+                sheet.read_text(encoding="utf-8"),
+            )
+            css = re.sub(r"@(charset|import) [^;]*;", "", css)
             parts.append(purge(css, known))
     css = "\n".join(parts)
     target.write_text(css, encoding="utf-8")
@@ -102,16 +121,28 @@ def leave_measuring(out: Path) -> None:
 
 def plain_names(pygments: str) -> list[str]:
     """The classes of code that get the colour that code has anyway, in each theme: names, punctuation, spaces."""
-    base = dict(re.findall(r'^(html\S+) \.highlight *\{[^}]*?\bcolor: *(#\w+)', pygments, re.M))
+    base = dict(re.findall(r"^(html\S+) \.highlight *\{[^}]*?\bcolor: *(#\w+)", pygments, re.M))
     rules: dict[str, list[bool]] = {}
-    for theme, name, body in re.findall(r"^(html\S+) \.highlight \.(\w+) *\{([^}]*)\}", pygments, re.M):
-        rules.setdefault(name, []).append(body.strip().rstrip(";").lower() == f"color: {base.get(theme)}".lower())
+    for theme, name, body in re.findall(
+        r"^(html\S+) \.highlight \.(\w+) *\{([^}]*)\}", pygments, re.M
+    ):
+        rules.setdefault(name, []).append(
+            body.strip().rstrip(";").lower() == f"color: {base.get(theme)}".lower()
+        )
     return sorted(name for name, same in rules.items() if all(same) and len(same) == len(base))
 
 
 def lighter(page: str, sheet: str, plain: list[str]) -> str:
     """The page with the one style sheet in place of the many, code without marks that change nothing, MathJax left to book.js."""
-    page = re.sub(rf'<span class="(?:{"|".join(plain)})">([^<]*)</span>|(?<=<pre>)<span></span>', lambda m: m[1] or "", page) if plain else page
+    page = (
+        re.sub(
+            rf'<span class="(?:{"|".join(plain)})">([^<]*)</span>|(?<=<pre>)<span></span>',
+            lambda m: m[1] or "",
+            page,
+        )
+        if plain
+        else page
+    )
     first = LINK.search(page)
     if first:
         page = LINK.sub("", page[: first.start()] + "@SHEET@" + page[first.start() :])

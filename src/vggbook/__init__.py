@@ -17,9 +17,9 @@ _HOME = {
     "trace": "arithmetic",
     "build": "model",
     "to_dense": "model",
-    "Claim": "paper",
-    "ClaimError": "paper",
-    "claims": "paper",
+    "Claim": "book.claims",
+    "ClaimError": "book.claims",
+    "claims": "book.claims",
     "tables": "paper",
     "nets_before_vgg": "paper",
 }
@@ -29,7 +29,9 @@ __all__ = [*_HOME, "__version__"]
 def __getattr__(name: str):
     """Import a public name when it is first used, so that ``import vggbook`` costs next to nothing (PEP 562)."""
     if name not in _HOME:
-        raise AttributeError(f"module 'vggbook' has no attribute {name!r}; it offers {', '.join(__all__)}")
+        raise AttributeError(
+            f"module 'vggbook' has no attribute {name!r}; it offers {', '.join(__all__)}"
+        )
     value = getattr(import_module(f"vggbook.{_HOME[name]}"), name)
     globals()[name] = value
     return value

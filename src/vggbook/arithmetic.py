@@ -12,7 +12,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from html import escape
 
-from .configs import LRN, Config, Conv, Pool, check_classes, check_size, check_width, resolve, scaled
+from .configs import (
+    LRN,
+    Config,
+    Conv,
+    Pool,
+    check_classes,
+    check_size,
+    check_width,
+    resolve,
+    scaled,
+)
 
 
 @dataclass(frozen=True)
@@ -74,14 +84,21 @@ def _pooled(size: int, pool: Pool) -> int:
 
 
 def _walk(
-    config: Config, num_classes: int, batch_norm: bool, width: float, size: tuple[int, int], bytes_per_value: int
+    config: Config,
+    num_classes: int,
+    batch_norm: bool,
+    width: float,
+    size: tuple[int, int],
+    bytes_per_value: int,
 ) -> Iterator[Row]:
     h, w = size
     channels = 3
     field = Field("input", 1, 1, 0.5)
 
     def row(name, kind, shape, params=0, macs=0, kernel=0):
-        return Row(name, kind, shape, params, macs, math.prod(shape) * bytes_per_value, field, kernel)
+        return Row(
+            name, kind, shape, params, macs, math.prod(shape) * bytes_per_value, field, kernel
+        )
 
     for name, layer, unit in zip(config.layer_names, config.layers, config.channel_units):
         if isinstance(layer, LRN):
@@ -103,9 +120,13 @@ def _walk(
         channels = out
         yield row(name, "conv", (out, h, w), weights + out, weights * h * w, layer.kernel)
         if batch_norm:
-            yield row(name.replace("conv", "bn"), "bn", (out, h, w), params=2 * out)  # a scale and a shift a channel
+            yield row(
+                name.replace("conv", "bn"), "bn", (out, h, w), params=2 * out
+            )  # a scale and a shift a channel
     features = channels * h * w
-    field = field.grow(config.fc_names[0], h)  # the first FC layer is an h x w convolution (Sect. 3.2)
+    field = field.grow(
+        config.fc_names[0], h
+    )  # the first FC layer is an h x w convolution (Sect. 3.2)
     for name, out in zip(config.fc_names, [*(scaled(n, width) for n in config.fc), num_classes]):
         field = Field(name, field.size, field.jump, field.start)
         yield row(name, "fc", (out,), features * out + out, features * out)
@@ -125,7 +146,9 @@ def smallest_image(config: str | Config) -> int:
     # sides grow with the image, so one search by halves will do
     side = 1 + bisect_left(range(1, 1001), True, key=passes)
     if side > 1000:
-        raise ValueError(f"config={config.name!r}: no image of up to 1000 pixels a side passes through its layers")
+        raise ValueError(
+            f"config={config.name!r}: no image of up to 1000 pixels a side passes through its layers"
+        )
     return side
 
 
@@ -144,7 +167,9 @@ def walk(
     config, size = resolve(config), check_size(image_size)
     check_classes(num_classes), check_width(width)
     try:
-        return list(_walk(config, int(num_classes), batch_norm, float(width), size, bytes_per_value))
+        return list(
+            _walk(config, int(num_classes), batch_norm, float(width), size, bytes_per_value)
+        )
     except ValueError as layer:
         raise ValueError(
             f"image_size={image_size!r} is too small for {config.name}: nothing is left after {layer}; "
@@ -164,7 +189,10 @@ def count_parameters(
 
 
 def count_macs(
-    config: str | Config, image_size: int | tuple[int, int] = 224, num_classes: int = 1000, width: float = 1.0
+    config: str | Config,
+    image_size: int | tuple[int, int] = 224,
+    num_classes: int = 1000,
+    width: float = 1.0,
 ) -> int:
     """Multiply-adds of convolutions and FC layers for one image; biases, ReLU, pooling and normalisation are not counted."""
     return sum(row.macs for row in walk(config, num_classes, False, width, image_size))
@@ -176,7 +204,8 @@ def receptive_field(config: str | Config, image_size: int | tuple[int, int] = 22
     The first FC layer counts as the convolution over the whole last map that it is (Sect. 3.2), along the height of the image.
     """
     return [
-        Field(row.name, row.field.size, row.field.jump, row.field.start) for row in walk(config, image_size=image_size)
+        Field(row.name, row.field.size, row.field.jump, row.field.start)
+        for row in walk(config, image_size=image_size)
     ]
 
 
@@ -207,7 +236,9 @@ class Trace:
         for row in self.rows:
             if row.name == name:
                 return row
-        raise KeyError(f"no layer {name!r} in {self.config.name}; it has {', '.join(row.name for row in self.rows)}")
+        raise KeyError(
+            f"no layer {name!r} in {self.config.name}; it has {', '.join(row.name for row in self.rows)}"
+        )
 
     def _cells(self) -> list[tuple[str, ...]]:
         cells = [
@@ -239,14 +270,27 @@ class Trace:
         table = [self._HEAD, *self._cells()]
         widths = [max(len(line[i]) for line in table) for i in range(len(self._HEAD))]
         align = lambda i, text: text.ljust(widths[i]) if i < 3 else text.rjust(widths[i])
-        lines = ["  ".join(align(i, text) for i, text in enumerate(line)).rstrip() for line in table]
+        lines = [
+            "  ".join(align(i, text) for i, text in enumerate(line)).rstrip() for line in table
+        ]
         h, w = self.image_size
-        return "\n".join([f"{self.config.name}, input 3 x {h} x {w}", *lines[:-1], "-" * len(lines[0]), lines[-1]])
+        return "\n".join(
+            [
+                f"{self.config.name}, input 3 x {h} x {w}",
+                *lines[:-1],
+                "-" * len(lines[0]),
+                lines[-1],
+            ]
+        )
 
     def _repr_html_(self) -> str:
-        style = lambda i: f"text-align:{'left' if i < 3 else 'right'}" + ";white-space:nowrap" * (i == 2)
+        style = lambda i: (
+            f"text-align:{'left' if i < 3 else 'right'}" + ";white-space:nowrap" * (i == 2)
+        )
         cell = lambda tag, i, text: f'<{tag} style="{style(i)}">{escape(text)}</{tag}>'
-        line = lambda tag, cells: "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(cells)) + "</tr>"
+        line = lambda tag, cells: (
+            "<tr>" + "".join(cell(tag, i, text) for i, text in enumerate(cells)) + "</tr>"
+        )
         *body, total = self._cells()
         h, w = self.image_size
         return (

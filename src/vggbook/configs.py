@@ -67,7 +67,11 @@ class Config:
     source: str = "Table 1"
 
     def __post_init__(self):
-        convs = [(name, layer) for name, layer in zip(self.layer_names, self.layers) if isinstance(layer, Conv)]
+        convs = [
+            (name, layer)
+            for name, layer in zip(self.layer_names, self.layers)
+            if isinstance(layer, Conv)
+        ]
         for (name, conv), before in zip(convs, [3, *(layer.channels for _, layer in convs)]):
             if before % conv.groups or conv.channels % conv.groups:
                 raise ValueError(
@@ -115,7 +119,9 @@ class Config:
     @property
     def fc_names(self) -> tuple[str, ...]:
         """fc1, fc2, fc3 for the VGG nets (the paper's first, second and third FC layer; Caffe's fc6, fc7, fc8)."""
-        return tuple(f"fc{i + 1}" if self.blocks else f"full{i + 6}" for i in range(len(self.fc) + 1))
+        return tuple(
+            f"fc{i + 1}" if self.blocks else f"full{i + 6}" for i in range(len(self.fc) + 1)
+        )
 
     @property
     def as_list(self) -> list:
@@ -153,7 +159,11 @@ _ALL = (
     ),
     Config("D", _table_1(_c(64, 2), _c(128, 2), _c(256, 3), _c(512, 3), _c(512, 3))),
     Config("E", _table_1(_c(64, 2), _c(128, 2), _c(256, 4), _c(512, 4), _c(512, 4))),
-    Config("B-5x5", _table_1(*(_c(width, kernel=5) for width in (64, 128, 256, 512, 512))), source="Sect. 4.1"),
+    Config(
+        "B-5x5",
+        _table_1(*(_c(width, kernel=5) for width in (64, 128, 256, 512, 512))),
+        source="Sect. 4.1",
+    ),
     Config(
         "AlexNet",
         (

@@ -37,6 +37,7 @@ order, and then the last batch may be short. `gain` multiplies the mean-subtract
 another one is a deviation to be stated. `loader.skipped` maps the indices of unreadable images (on_error="skip") to the
 reason; `len(loader.skipped)` is the count.
 """
+
 from __future__ import annotations
 
 import math
@@ -63,7 +64,11 @@ def _hash(*keys) -> Tensor:
     ones."""
     h = torch.zeros((), dtype=torch.int64)
     for key in keys:
-        parts = (key,) if isinstance(key, Tensor) else (torch.tensor(key >> 32 & _MASK), torch.tensor(key & _MASK))
+        parts = (
+            (key,)
+            if isinstance(key, Tensor)
+            else (torch.tensor(key >> 32 & _MASK), torch.tensor(key & _MASK))
+        )
         for part in parts:
             h = _mix(((h.to(part.device) ^ part) + 0x9E3779B9) & _MASK)
     return h
@@ -90,7 +95,15 @@ TEXTURES = {  # light where a cos u + b cos v + c cos u cos v + d cos^2 u + e > 
     "dots": (1.0, 1.0, 0.0, 0.0, -0.7),
     "bars": (0.5, 0.0, 0.0, 2.0, -1.0),  # thick and thin in turn
 }
-_GRIDS = {4: (2, 2), 6: (3, 2), 9: (3, 3), 12: (4, 3), 16: (4, 4), 20: (5, 4), 24: (6, 4)}  # classes: shapes, textures
+_GRIDS = {
+    4: (2, 2),
+    6: (3, 2),
+    9: (3, 3),
+    12: (4, 3),
+    16: (4, 4),
+    20: (5, 4),
+    24: (6, 4),
+}  # classes: shapes, textures
 _SPLITS = ("train", "val", "test")
 _PLAIN, _BANDS, _WAVES = 3, 2, 3  # plain shapes, textured bands and waves in the background
 
@@ -112,8 +125,18 @@ class ShapesDataset:
     naming argument and value.
     """
 
-    def __init__(self, split="train", n=8192, seed=0, size=96, classes=12, difficulty=0.25, aspect=1.0, hint=0.5,
-                 device="cpu"):
+    def __init__(
+        self,
+        split="train",
+        n=8192,
+        seed=0,
+        size=96,
+        classes=12,
+        difficulty=0.25,
+        aspect=1.0,
+        hint=0.5,
+        device="cpu",
+    ):
         _choice("split", split, _SPLITS)
         if not 0 < n <= 2**30:
             raise ValueError(f"n={n}: expected 1 to 2**30 images")
@@ -127,17 +150,31 @@ class ShapesDataset:
             classes = [f"{s}-{t}" for s in list(SHAPES)[:shapes] for t in list(TEXTURES)[:textures]]
         known = [f"{s}-{t}" for s in SHAPES for t in TEXTURES]
         if len(classes) < 2 or len(set(classes)) < len(classes) or not set(classes) <= set(known):
-            raise ValueError(f"classes={list(classes)}: expected two or more different names among {known}")
+            raise ValueError(
+                f"classes={list(classes)}: expected two or more different names among {known}"
+            )
         self.size, self.aspect = _pair("size", size, lowest=8), _pair("aspect", aspect, lowest=0.25)
-        self.split, self.n, self.seed, self.difficulty, self.hint = split, n, seed, float(difficulty), float(hint)
+        self.split, self.n, self.seed, self.difficulty, self.hint = (
+            split,
+            n,
+            seed,
+            float(difficulty),
+            float(hint),
+        )
         self.device = torch.device(device)
         self.classes = tuple(classes)
         parts = [name.split("-") for name in classes]
         self._shape = torch.tensor([list(SHAPES).index(s) for s, _ in parts], device=self.device)
-        self._texture = torch.tensor([list(TEXTURES).index(t) for _, t in parts], device=self.device)
-        turn = torch.arange(len(classes), device=self.device) * 0.618  # of the circle of hues: neighbours lie far apart
+        self._texture = torch.tensor(
+            [list(TEXTURES).index(t) for _, t in parts], device=self.device
+        )
+        turn = (
+            torch.arange(len(classes), device=self.device) * 0.618
+        )  # of the circle of hues: neighbours lie far apart
         rgb = torch.tensor([0, 1 / 3, 2 / 3], device=self.device)
-        self._hue = (0.5 + 0.5 * torch.cos(2 * math.pi * (turn[:, None] - rgb)))[:, None]  # (classes, 1, 3)
+        self._hue = (0.5 + 0.5 * torch.cos(2 * math.pi * (turn[:, None] - rgb)))[
+            :, None
+        ]  # (classes, 1, 3)
 
     def __len__(self):
         return self.n
@@ -157,7 +194,9 @@ class ShapesDataset:
 
     def masks(self, indices, size=None):
         """Coverage 0..1 of each pixel by the object, float32 (N, 1, H, W); a list where sizes differ."""
-        return self._draw(indices, size, lambda scene, *grid: _star(scene["object"], *grid), torch.float32)
+        return self._draw(
+            indices, size, lambda scene, *grid: _star(scene["object"], *grid), torch.float32
+        )
 
     def labels(self, indices=None):
         """Labels int64 (N,); of the whole set without `indices`."""
@@ -168,14 +207,24 @@ class ShapesDataset:
         image's sides."""
         scene = self._scene(self._indices(indices))
         o, (n, rho) = scene["object"], _shape_table(scene["object"]["shape"])
-        k = torch.arange(96, device=self.device)  # every corner, inner ones too; beyond 2n they repeat
+        k = torch.arange(
+            96, device=self.device
+        )  # every corner, inner ones too; beyond 2n they repeat
         radius = torch.where(k % 2 == 0, 1.0, rho) * o["r"]
-        px, py = radius * torch.cos(k * math.pi / n), radius * torch.sin(k * math.pi / n) * o["tilt"]
+        px, py = (
+            radius * torch.cos(k * math.pi / n),
+            radius * torch.sin(k * math.pi / n) * o["tilt"],
+        )
         c, s = torch.cos(o["angle"]), torch.sin(o["angle"])
-        xs, ys = o["x"] + c * px - s * py, o["y"] + s * px + c * py  # (N, 96), in units of the smallest side
+        xs, ys = (
+            o["x"] + c * px - s * py,
+            o["y"] + s * px + c * py,
+        )  # (N, 96), in units of the smallest side
         (x0, x1), (y0, y1) = xs.aminmax(dim=1), ys.aminmax(dim=1)
         w, h = scene["width"][:, 0], scene["height"][:, 0]
-        return torch.stack([(x0 + x1) / 2 / w, (y0 + y1) / 2 / h, (x1 - x0) / w, (y1 - y0) / h], dim=1)
+        return torch.stack(
+            [(x0 + x1) / 2 / w, (y0 + y1) / 2 / h, (x1 - x0) / w, (y1 - y0) / h], dim=1
+        )
 
     def scales(self, indices):
         """The object's diameter over the image's smallest side, float32 (N,)."""
@@ -211,34 +260,74 @@ class ShapesDataset:
             return kinds[(draw(count) * len(kinds)).long()]
 
         def texture(count, kind, hue=None):
-            paint = colour(count) if hue is None else (1 - self.hint) * colour(count) + self.hint * hue
-            middle, swing = 0.25 + 0.5 * paint, 0.2 + colour(count)  # light is the brighter one in every channel
+            paint = (
+                colour(count) if hue is None else (1 - self.hint) * colour(count) + self.hint * hue
+            )
+            middle, swing = (
+                0.25 + 0.5 * paint,
+                0.2 + colour(count),
+            )  # light is the brighter one in every channel
             swing = (0.45 - 0.2 * d) * swing / swing.norm(dim=2, keepdim=True)
-            return {"texture": kind, "lean": angle(count), "period": log_draw(count, 0.45, 0.75), "u": angle(count),
-                    "v": angle(count), "dark": middle - swing, "light": middle + swing}
+            return {
+                "texture": kind,
+                "lean": angle(count),
+                "period": log_draw(count, 0.45, 0.75),
+                "u": angle(count),
+                "v": angle(count),
+                "dark": middle - swing,
+                "light": middle + swing,
+            }
 
         def shape(count, kind, low, high):
             r = log_draw(count, low, high)
-            return {"shape": kind, "r": r, "angle": angle(count), "tilt": 1 - draw(count, 0, 0.4 * d),
-                    "x": r + (width - 2 * r) * draw(count), "y": r + (height - 2 * r) * draw(count)}
+            return {
+                "shape": kind,
+                "r": r,
+                "angle": angle(count),
+                "tilt": 1 - draw(count, 0, 0.4 * d),
+                "x": r + (width - 2 * r) * draw(count),
+                "y": r + (height - 2 * r) * draw(count),
+            }
 
-        d, label, aspect = self.difficulty, (index % len(self.classes))[:, None], log_draw(1, *self.aspect)
+        d, label, aspect = (
+            self.difficulty,
+            (index % len(self.classes))[:, None],
+            log_draw(1, *self.aspect),
+        )
         width, height = aspect.clamp(min=1), (1 / aspect).clamp(min=1)
         smallest, largest = 0.30 - 0.48 * d + 0.28 * d * d, 0.42
         pale = 0.4 + 0.6 * d  # how far the ground's colours reach from grey
         return {
-            "width": width, "height": height,
+            "width": width,
+            "height": height,
             "side": torch.floor(draw(1, self.size[0], self.size[1] + 1)).clamp(max=self.size[1]),
-            "object": shape(1, self._shape[label], smallest, largest) | texture(1, self._texture[label], self._hue[label[:, 0]]),
-            "ground": {"near": 0.5 + pale * (colour(1) - 0.5), "far": 0.5 + pale * (colour(1) - 0.5), "angle": angle(1)},
-            "waves": {"angle": angle(_WAVES), "k": log_draw(_WAVES, 6, 60), "phase": angle(_WAVES),
-                      "colour": (colour(_WAVES) - 0.5) * 0.3 * d},
-            "bands": texture(_BANDS, any_of(self._texture, _BANDS)) | {
-                "r": log_draw(_BANDS, 0.10, 0.42), "angle": angle(_BANDS), "at": draw(_BANDS, -0.5, 0.5),
-                "half": draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < 0.7 * d)},
-            "plain": shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35) | {
-                "colour": colour(_PLAIN), "present": (draw(_PLAIN) < d).float()},
-            "light": {"angle": angle(1), "slope": draw(1, 0, 0.8 * d), "gain": 1 + d * draw(1, -0.4, 0.2)},
+            "object": shape(1, self._shape[label], smallest, largest)
+            | texture(1, self._texture[label], self._hue[label[:, 0]]),
+            "ground": {
+                "near": 0.5 + pale * (colour(1) - 0.5),
+                "far": 0.5 + pale * (colour(1) - 0.5),
+                "angle": angle(1),
+            },
+            "waves": {
+                "angle": angle(_WAVES),
+                "k": log_draw(_WAVES, 6, 60),
+                "phase": angle(_WAVES),
+                "colour": (colour(_WAVES) - 0.5) * 0.3 * d,
+            },
+            "bands": texture(_BANDS, any_of(self._texture, _BANDS))
+            | {
+                "r": log_draw(_BANDS, 0.10, 0.42),
+                "angle": angle(_BANDS),
+                "at": draw(_BANDS, -0.5, 0.5),
+                "half": draw(_BANDS, 0.05, 0.2) * (draw(_BANDS) < 0.7 * d),
+            },
+            "plain": shape(_PLAIN, any_of(self._shape, _PLAIN), 0.06, 0.35)
+            | {"colour": colour(_PLAIN), "present": (draw(_PLAIN) < d).float()},
+            "light": {
+                "angle": angle(1),
+                "slope": draw(1, 0, 0.8 * d),
+                "gain": 1 + d * draw(1, -0.4, 0.2),
+            },
         }
 
     # -- from a scene to pixels, a chunk that fits the cache at a time
@@ -246,19 +335,39 @@ class ShapesDataset:
         indices = self._indices(indices)
         low, high = self.size if size is None else _pair("size", size, lowest=8)
         if not len(indices) or low != int(low):
-            raise ValueError(f"size={low}, {len(indices)} indices: expected whole pixels and at least one index")
+            raise ValueError(
+                f"size={low}, {len(indices)} indices: expected whole pixels and at least one index"
+            )
         varied = (low != high and size is None) or self.aspect[0] != self.aspect[1]
         scene = self._scene(indices) if varied else self._scene(indices[:1])
-        side = scene["side"][:, 0] if size is None else torch.full((len(scene["side"]),), low, device=self.device)
+        side = (
+            scene["side"][:, 0]
+            if size is None
+            else torch.full((len(scene["side"]),), low, device=self.device)
+        )
         h, w = (torch.floor(side * scene[k][:, 0] + 1e-4) for k in ("height", "width"))
-        groups, which = torch.stack([side, h, w], 1).long().expand(len(indices), 3).unique(dim=0, return_inverse=True)
-        torch.empty(7 * 2**20)  # freed at once: glibc then keeps blocks up to 28 MiB, which saves page faults
+        groups, which = (
+            torch.stack([side, h, w], 1)
+            .long()
+            .expand(len(indices), 3)
+            .unique(dim=0, return_inverse=True)
+        )
+        torch.empty(
+            7 * 2**20
+        )  # freed at once: glibc then keeps blocks up to 28 MiB, which saves page faults
         pictures = [None] * len(indices)
         for g, (s, h, w) in enumerate(groups.tolist()):
             members = (which == g).nonzero()[:, 0]
             y, x = ((torch.arange(m, device=self.device) + 0.5) / s for m in (h, w))
             chunk = max(1, (2**17 if self.device.type == "cpu" else 2**24) // (h * w))
-            out = torch.empty(len(members), 3 if dtype == torch.uint8 else 1, h, w, dtype=dtype, device=self.device)
+            out = torch.empty(
+                len(members),
+                3 if dtype == torch.uint8 else 1,
+                h,
+                w,
+                dtype=dtype,
+                device=self.device,
+            )
             for start in range(0, len(members), 1024):
                 scene = self._scene(indices[members[start : start + 1024]])
                 for at in range(0, len(scene["side"]), chunk):
@@ -275,7 +384,9 @@ class ShapesDataset:
         W)."""
         ground, waves, bands = scene["ground"], scene["waves"], scene["bands"]
         plain, thing, light = scene["plain"], scene["object"], scene["light"]
-        picture = _linear(ground["angle"], x, y, 0.5, 0.5) * _px(ground["far"] - ground["near"]) + _px(ground["near"])
+        picture = _linear(ground["angle"], x, y, 0.5, 0.5) * _px(
+            ground["far"] - ground["near"]
+        ) + _px(ground["near"])
         kx, ky = waves["k"] * torch.cos(waves["angle"]), waves["k"] * torch.sin(waves["angle"])
         swell = _cosine(kx, ky, waves["phase"], x, y)  # (N, waves, H, W)
         for k in range(_WAVES):
@@ -289,12 +400,16 @@ class ShapesDataset:
             part = cover[:, k : k + 1]
             picture.mul_(1 - part).add_(part * _px(plain["colour"][:, k]))
         _weave(picture, _star(thing, x, y, s), thing, x, y, s)
-        shade = _linear(light["angle"], x - 0.5, y - 0.5, _px(light["slope"]), 1).mul_(_px(light["gain"]) * 255)
+        shade = _linear(light["angle"], x - 0.5, y - 0.5, _px(light["slope"]), 1).mul_(
+            _px(light["gain"]) * 255
+        )
         return picture.mul_(shade).add_(0.5).clamp_(0, 255).to(torch.uint8)
 
 
 def _rows(scene, start, stop):
-    return {k: _rows(v, start, stop) if isinstance(v, dict) else v[start:stop] for k, v in scene.items()}
+    return {
+        k: _rows(v, start, stop) if isinstance(v, dict) else v[start:stop] for k, v in scene.items()
+    }
 
 
 def _px(t):
@@ -310,7 +425,10 @@ def _linear(angle, x, y, slope, offset):
 
 def _cosine(kx, ky, phase, x, y):
     """cos(kx x + ky y + phase), (N, K, H, W); by the addition theorem, so that no cosine is taken a pixel."""
-    a, b = (kx[:, :, None] * x + phase[:, :, None])[:, :, None, :], (ky[:, :, None] * y)[:, :, :, None]
+    a, b = (
+        (kx[:, :, None] * x + phase[:, :, None])[:, :, None, :],
+        (ky[:, :, None] * y)[:, :, :, None],
+    )
     return (torch.cos(a) * torch.cos(b)).sub_(torch.sin(a) * torch.sin(b))
 
 
@@ -323,19 +441,32 @@ def _star(o, x, y, s):
     """How much of each pixel star polygons cover, 0..1, (N, K, H, W)."""
     n, rho = _shape_table(o["shape"])
     c, k, half = torch.cos(o["angle"]) / o["r"], torch.sin(o["angle"]) / o["r"], math.pi / n
-    edge = torch.atan2(1 - rho * torch.cos(half), rho * torch.sin(half))  # direction of the edge's normal, once folded
-    c, k, x0, y0, half, edge, r, tilt = (_px(t) for t in (c, k, o["x"], o["y"], half, edge, o["r"], o["tilt"]))
+    edge = torch.atan2(
+        1 - rho * torch.cos(half), rho * torch.sin(half)
+    )  # direction of the edge's normal, once folded
+    c, k, x0, y0, half, edge, r, tilt = (
+        _px(t) for t in (c, k, o["x"], o["y"], half, edge, o["r"], o["tilt"])
+    )
     dx, dy = x - x0, y[:, None] - y0
-    px, py = c * dx + k * dy, (c / tilt) * dy - (k / tilt) * dx  # the shape's own plane: outer radius 1, upright
+    px, py = (
+        c * dx + k * dy,
+        (c / tilt) * dy - (k / tilt) * dx,
+    )  # the shape's own plane: outer radius 1, upright
     angle = torch.atan2(py, px)
-    folded = angle.sub_((angle / (2 * half)).round_().mul_(2 * half)).abs_()  # every half corner onto the first one
-    distance = (px * px).addcmul_(py, py).sqrt_().mul_(folded.sub_(edge).cos_()).sub_(torch.cos(edge))  # in radii
+    folded = angle.sub_(
+        (angle / (2 * half)).round_().mul_(2 * half)
+    ).abs_()  # every half corner onto the first one
+    distance = (
+        (px * px).addcmul_(py, py).sqrt_().mul_(folded.sub_(edge).cos_()).sub_(torch.cos(edge))
+    )  # in radii
     return distance.mul_(-r * s).add_(0.5).clamp_(0, 1)
 
 
 def _weave(picture, cover, o, x, y, s):
     """Paint textures where `cover` (N, K, H, W) is 1; edges are anti-aliased, and fade below two pixels a period."""
-    a, b, c, d, e = torch.tensor(list(TEXTURES.values()), device=x.device)[o["texture"]].movedim(-1, 0)[..., None, None]
+    a, b, c, d, e = torch.tensor(list(TEXTURES.values()), device=x.device)[o["texture"]].movedim(
+        -1, 0
+    )[..., None, None]
     lean, k = o["lean"], 2 * math.pi / o["period"] / o["r"]
     u = _cosine(k * torch.cos(lean), k * torch.sin(lean), o["u"], x, y)
     v = _cosine(-k * torch.sin(lean), k * torch.cos(lean), o["v"], x, y)
@@ -343,7 +474,9 @@ def _weave(picture, cover, o, x, y, s):
     t = t.mul_(_px(s / k)).add_(0.5).clamp_(0, 1)  # s / k: pixels a radian
     for i in range(cover.shape[1]):
         part, colour = cover[:, i : i + 1], o["light"][:, i] - o["dark"][:, i]
-        picture.mul_(1 - part).add_(part * _px(o["dark"][:, i])).add_(part * t[:, i : i + 1] * _px(colour))
+        picture.mul_(1 - part).add_(part * _px(o["dark"][:, i])).add_(
+            part * t[:, i : i + 1] * _px(colour)
+        )
 
 
 def _choice(argument, value, allowed):
@@ -397,10 +530,14 @@ def _rgb(image):
     if image.mode.startswith("I"):  # 16 bits, which older Pillows open as 32
         grey = np.asarray(image).astype(np.int64)
         if grey.min() < 0 or grey.max() > 65535:
-            raise ValueError(f"integers from {grey.min()} to {grey.max()}: expected 8 or 16 bits a channel")
+            raise ValueError(
+                f"integers from {grey.min()} to {grey.max()}: expected 8 or 16 bits a channel"
+            )
         image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
     elif image.mode == "F":
-        raise ValueError("floating-point pixels have no known range: convert the file to 8 bits first")
+        raise ValueError(
+            "floating-point pixels have no known range: convert the file to 8 bits first"
+        )
     elif image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -414,10 +551,14 @@ class ArrayDataset:
     def __init__(self, images, labels, classes):
         labels = torch.as_tensor(labels, dtype=torch.int64)
         if len(images) != len(labels) or not len(images):
-            raise ValueError(f"{len(images)} images, {len(labels)} labels: expected as many of both, and at least one")
+            raise ValueError(
+                f"{len(images)} images, {len(labels)} labels: expected as many of both, and at least one"
+            )
         for image in [images] if isinstance(images, Tensor) else images:
             if image.dtype != torch.uint8 or image.shape[-3] != 3:
-                raise ValueError(f"images of {image.dtype}, shape {tuple(image.shape)}: expected uint8 (3, H, W)")
+                raise ValueError(
+                    f"images of {image.dtype}, shape {tuple(image.shape)}: expected uint8 (3, H, W)"
+                )
         self.images, self.labels, self.classes = images, labels.to(images[0].device), tuple(classes)
         _check_labels(self.labels, range(len(labels)), len(self.classes))
 
@@ -430,14 +571,19 @@ class ArrayDataset:
     def batch(self, indices, size=None):
         indices = torch.as_tensor(indices, dtype=torch.int64).tolist()
         images = _take(self.images, indices)
-        return images if size is None else isotropic_resize(images, size), _take(self.labels, indices)
+        return images if size is None else isotropic_resize(images, size), _take(
+            self.labels, indices
+        )
 
 
 class FolderDataset:
     """Image files on disk, decoded when asked for: `paths`, `labels` (both of length N) and class names."""
 
     def __init__(self, samples, classes):
-        self.paths, self.labels = [str(path) for path, _ in samples], [label for _, label in samples]
+        self.paths, self.labels = (
+            [str(path) for path, _ in samples],
+            [label for _, label in samples],
+        )
         self.classes = tuple(c if isinstance(c, str) else c[0] for c in classes)
 
     def __len__(self):
@@ -460,7 +606,9 @@ def open_dataset(name, root, split="train", download=False, **options):
     _choice("name", name, ("cifar10", "stl10", "imagenette", "imagenet", "folder"))
     _choice("split", split, _SPLITS[:2] if name.startswith("imagenet") else _SPLITS)
     if download and name in ("imagenet", "folder"):
-        raise ValueError(f"download=True: {name!r} cannot be downloaded; put its files in root, with download=False")
+        raise ValueError(
+            f"download=True: {name!r} cannot be downloaded; put its files in root, with download=False"
+        )
     from torchvision import datasets
 
     try:
@@ -469,20 +617,32 @@ def open_dataset(name, root, split="train", download=False, **options):
             images = torch.from_numpy(source.data).permute(0, 3, 1, 2).contiguous()
             return _held_out(images, source.targets, source.classes, split)
         if name == "stl10":
-            source = datasets.STL10(root, split="test" if split == "test" else "train", download=download, **options)
+            source = datasets.STL10(
+                root, split="test" if split == "test" else "train", download=download, **options
+            )
             return _held_out(torch.from_numpy(source.data), source.labels, source.classes, split)
         if name == "imagenette":
-            source = datasets.Imagenette(root, split, download=download, **{"size": "320px", **options})
+            source = datasets.Imagenette(
+                root, split, download=download, **{"size": "320px", **options}
+            )
             return FolderDataset(source._samples, source.classes)
         if name == "imagenet":
             source = datasets.ImageNet(root, split, **options)
             return FolderDataset(source.samples, source.classes)
         source = datasets.ImageFolder(Path(root, split), **options)
-    except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:  # RuntimeError: no good copy there
-        raise FileNotFoundError(f"{name!r}, split {split!r}, in root={str(root)!r}: {error}") from error
+    except (
+        RuntimeError,
+        FileNotFoundError,
+        NotADirectoryError,
+    ) as error:  # RuntimeError: no good copy there
+        raise FileNotFoundError(
+            f"{name!r}, split {split!r}, in root={str(root)!r}: {error}"
+        ) from error
     train = Path(root, "train")
     if train.is_dir() and sorted(p.name for p in train.iterdir() if p.is_dir()) != source.classes:
-        raise ValueError(f"root={str(root)!r}: the class folders of {split!r} are not those of 'train'")
+        raise ValueError(
+            f"root={str(root)!r}: the class folders of {split!r} are not those of 'train'"
+        )
     return FolderDataset(source.samples, source.classes)
 
 
@@ -498,8 +658,12 @@ def in_memory(dataset, size=None, device="cpu", batch_size=256):
     smallest side."""
     images, labels = [], []
     for start in range(0, len(dataset), batch_size):
-        x, y, _, _ = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))), size=size)
-        images += [x.to(device)] if isinstance(x, Tensor) else [image[None].to(device) for image in x]
+        x, y, _, _ = _fetch(
+            dataset, list(range(start, min(start + batch_size, len(dataset)))), size=size
+        )
+        images += (
+            [x.to(device)] if isinstance(x, Tensor) else [image[None].to(device) for image in x]
+        )
         labels.append(y.cpu())
     same = len({x.shape[1:] for x in images}) == 1
     images = torch.cat(images) if same else [image for x in images for image in x]
@@ -521,7 +685,9 @@ def _fetch(dataset, indices, on_error="error", size=None):
                     raise UnreadableImage(f"image {i}: {error}") from error
                 skipped[i] = str(error)
         if not items and skipped:
-            raise UnreadableImage(f"no readable image in a batch of {len(skipped)}: {next(iter(skipped.values()))}")
+            raise UnreadableImage(
+                f"no readable image in a batch of {len(skipped)}: {next(iter(skipped.values()))}"
+            )
         images, labels, indices = zip(*items)
         labels = torch.tensor(labels)
         images = images if size is None else isotropic_resize(images, size)
@@ -533,7 +699,9 @@ def _check_labels(labels, indices, count):
     wrong = ((labels < 0) | (labels >= count)).nonzero()
     if len(wrong):
         i = int(wrong[0])
-        raise ValueError(f"label {int(labels[i])} of image {list(indices)[i]}: expected 0 to {count - 1}")
+        raise ValueError(
+            f"label {int(labels[i])} of image {list(indices)[i]}: expected 0 to {count - 1}"
+        )
 
 
 # --- statistics of a set, streamed ------------------------------------------------------------------------------------
@@ -546,7 +714,11 @@ class Eigen(NamedTuple):
 
 
 def _moments(dataset, batch_size):
-    count, total, outer = 0, torch.zeros(3, dtype=torch.float64), torch.zeros(3, 3, dtype=torch.float64)
+    count, total, outer = (
+        0,
+        torch.zeros(3, dtype=torch.float64),
+        torch.zeros(3, 3, dtype=torch.float64),
+    )
     for start in range(0, len(dataset), batch_size):
         images = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))))[0]
         for x in [images] if isinstance(images, Tensor) else images:
@@ -567,7 +739,9 @@ def mean_rgb(dataset, batch_size=256):
 def pca_rgb(dataset, batch_size=256):
     """Principal components of all RGB pixels of a set -> `Eigen`, for `colour_shift`; streamed."""
     values, vectors = torch.linalg.eigh(_moments(dataset, batch_size)[1])
-    vectors = torch.where(vectors.sum(0) < 0, -vectors, vectors)  # the sign is arbitrary: make brighter positive
+    vectors = torch.where(
+        vectors.sum(0) < 0, -vectors, vectors
+    )  # the sign is arbitrary: make brighter positive
     return Eigen(values.flip(0).clamp(min=0).float(), vectors.flip(1).float())
 
 
@@ -586,7 +760,9 @@ def isotropic_resize(images, S):
         S = [S] * len(images)
     S = [int(s) for s in S]
     if len(S) != len(images):
-        raise ValueError(f"S has {len(S)} values: expected one for each of the {len(images)} images")
+        raise ValueError(
+            f"S has {len(S)} values: expected one for each of the {len(images)} images"
+        )
     out = [None] * len(images)
     for members, resized in _resized(images, S):
         for i, image in zip(members, resized):
@@ -630,10 +806,14 @@ def random_crop_flip(batch, crop, generator=None, flip=True):
     ValueError where an image is smaller than the crop. `generator` may live on any device; without it torch's global
     one is used.
     """
-    u = torch.rand(len(batch), 3, generator=generator, device=None if generator is None else generator.device)
+    u = torch.rand(
+        len(batch), 3, generator=generator, device=None if generator is None else generator.device
+    )
     if isinstance(batch, Tensor):
         return _crop(batch, crop, u, flip)
-    return torch.cat([_crop(image[None], crop, u[i : i + 1], flip) for i, image in enumerate(batch)])
+    return torch.cat(
+        [_crop(image[None], crop, u[i : i + 1], flip) for i, image in enumerate(batch)]
+    )
 
 
 def _crop(x, crop, u=None, flip=False):
@@ -647,13 +827,23 @@ def _crop(x, crop, u=None, flip=False):
     top, left = (u.cpu()[:, :2] * torch.tensor([h - crop + 1, w - crop + 1])).long().unbind(1)
     mirrored = (u.cpu()[:, 2] < 0.5) & flip
     if x.device.type == "cpu":  # plain copies beat a gather here
-        crops = [image[:, t : t + crop, k : k + crop] for image, t, k in zip(x, top.tolist(), left.tolist())]
-        return torch.stack([image.flip(-1) if m else image for image, m in zip(crops, mirrored.tolist())])
+        crops = [
+            image[:, t : t + crop, k : k + crop]
+            for image, t, k in zip(x, top.tolist(), left.tolist())
+        ]
+        return torch.stack(
+            [image.flip(-1) if m else image for image, m in zip(crops, mirrored.tolist())]
+        )
     step = torch.arange(crop)
     columns = left[:, None] + torch.where(mirrored[:, None], crop - 1 - step, step)  # (N, crop)
     rows, columns = (top[:, None] + step).to(x.device), columns.to(x.device)
     image, channel = (torch.arange(m, device=x.device) for m in (n, x.shape[1]))
-    return x[image[:, None, None, None], channel[:, None, None], rows[:, None, :, None], columns[:, None, None, :]]
+    return x[
+        image[:, None, None, None],
+        channel[:, None, None],
+        rows[:, None, :, None],
+        columns[:, None, None, :],
+    ]
 
 
 def colour_shift(batch, eigen, generator=None, std=0.1, alpha=None):
@@ -678,9 +868,27 @@ class Loader:
     """Training or validation batches of a set; see the top of this module for the arguments and what makes it
     repeatable."""
 
-    def __init__(self, dataset, batch_size=256, *, crop=224, scales=256, mean, colour=None, flip=True, shuffle=True,
-                 augment=True, drop_last=None, seed=0, rank=0, world_size=1, device="cpu", on_error="error", workers=0,
-                 gain=1.0):
+    def __init__(
+        self,
+        dataset,
+        batch_size=256,
+        *,
+        crop=224,
+        scales=256,
+        mean,
+        colour=None,
+        flip=True,
+        shuffle=True,
+        augment=True,
+        drop_last=None,
+        seed=0,
+        rank=0,
+        world_size=1,
+        device="cpu",
+        on_error="error",
+        workers=0,
+        gain=1.0,
+    ):
         _choice("on_error", on_error, ("error", "skip"))
         low, high = _pair("scales", scales, lowest=1)
         if low < crop or crop < 1:
@@ -688,22 +896,52 @@ class Loader:
         if not augment and low != high:
             raise ValueError(f"scales={scales!r}: expected one smallest side S where augment=False")
         if not 0 <= rank < world_size:
-            raise ValueError(f"rank={rank}: expected 0 to {world_size - 1} for world_size={world_size}")
+            raise ValueError(
+                f"rank={rank}: expected 0 to {world_size - 1} for world_size={world_size}"
+            )
         if batch_size < 1 or batch_size % world_size:
-            raise ValueError(f"batch_size={batch_size}: expected a positive multiple of the {world_size} processes")
+            raise ValueError(
+                f"batch_size={batch_size}: expected a positive multiple of the {world_size} processes"
+            )
         drop_last = shuffle if drop_last is None else drop_last
         if len(dataset) < (batch_size if drop_last else 1):
-            raise ValueError(f"batch_size={batch_size}: the data set has only {len(dataset)} images")
+            raise ValueError(
+                f"batch_size={batch_size}: the data set has only {len(dataset)} images"
+            )
         self.mean = torch.as_tensor(mean, dtype=torch.float32).to(device)
         if self.mean.shape != (3,):
-            raise ValueError(f"mean of shape {tuple(self.mean.shape)}: expected the mean RGB, 3 values on 0..255")
+            raise ValueError(
+                f"mean of shape {tuple(self.mean.shape)}: expected the mean RGB, 3 values on 0..255"
+            )
         held = getattr(dataset, "labels", None)
-        if workers and torch.device(getattr(dataset, "device", getattr(held, "device", "cpu"))).type != "cpu":
-            raise ValueError(f"workers={workers}: expected 0, since a data set on a GPU is read by this process")
-        self.dataset, self.batch_size, self.crop, self.scales = dataset, batch_size, crop, (int(low), int(high))
-        self.colour, self.flip, self.shuffle, self.augment, self.drop_last = colour, flip, shuffle, augment, drop_last
+        if (
+            workers
+            and torch.device(getattr(dataset, "device", getattr(held, "device", "cpu"))).type
+            != "cpu"
+        ):
+            raise ValueError(
+                f"workers={workers}: expected 0, since a data set on a GPU is read by this process"
+            )
+        self.dataset, self.batch_size, self.crop, self.scales = (
+            dataset,
+            batch_size,
+            crop,
+            (int(low), int(high)),
+        )
+        self.colour, self.flip, self.shuffle, self.augment, self.drop_last = (
+            colour,
+            flip,
+            shuffle,
+            augment,
+            drop_last,
+        )
         self.seed, self.gain, self.rank, self.world_size = seed, gain, rank, world_size
-        self.device, self.on_error, self.workers, self.skipped = torch.device(device), on_error, workers, {}
+        self.device, self.on_error, self.workers, self.skipped = (
+            torch.device(device),
+            on_error,
+            workers,
+            {},
+        )
 
     def __len__(self):
         n = len(self.dataset)
@@ -712,7 +950,11 @@ class Loader:
     def order(self, epoch):
         """The order of the whole set in this epoch, int64 (n,): sorted by a hash, the same everywhere."""
         index = torch.arange(len(self.dataset))
-        return torch.argsort(_hash(self.seed, epoch, -1, index), stable=True) if self.shuffle else index
+        return (
+            torch.argsort(_hash(self.seed, epoch, -1, index), stable=True)
+            if self.shuffle
+            else index
+        )
 
     def epoch(self, epoch, start=0):
         """Iterate over (images, labels, indices) of this rank, from global batch `start` of the epoch on."""
@@ -723,14 +965,18 @@ class Loader:
         source, fast = _Crops(self, epoch), self.device.type == "cuda"
         if self.workers and parts:
             loader = torch.utils.data.DataLoader
-            batches = loader(source, batch_size=None, sampler=parts, num_workers=self.workers, pin_memory=fast)
+            batches = loader(
+                source, batch_size=None, sampler=parts, num_workers=self.workers, pin_memory=fast
+            )
         else:
             batches = map(source.__getitem__, parts)
         for images, labels, indices, skipped in batches:
             self.skipped.update(skipped)
             images = images.to(self.device, non_blocking=fast).float()
             if self.augment and self.colour is not None:
-                images = colour_shift(images, self.colour, alpha=0.1 * self._normals(epoch, indices))
+                images = colour_shift(
+                    images, self.colour, alpha=0.1 * self._normals(epoch, indices)
+                )
             images = images.sub_(self.mean[:, None, None])
             images = images if self.gain == 1 else images.mul_(self.gain)
             yield images, labels.to(self.device, non_blocking=fast), indices
@@ -740,7 +986,9 @@ class Loader:
 
     def _normals(self, epoch, indices):
         u = _uniforms(self._keys(epoch, indices), 10)[:, 4:]  # the first four place the crop
-        return torch.sqrt(-2 * torch.log(1 - u[:, :3])) * torch.cos(2 * math.pi * u[:, 3:])  # Box and Muller, (N, 3)
+        return torch.sqrt(-2 * torch.log(1 - u[:, :3])) * torch.cos(
+            2 * math.pi * u[:, 3:]
+        )  # Box and Muller, (N, 3)
 
 
 class _Crops:

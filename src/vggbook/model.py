@@ -20,7 +20,9 @@ INIT_SCHEMES = {
 }
 
 
-def initialise(model: nn.Module, scheme: str = "he", generator: torch.Generator | None = None) -> nn.Module:
+def initialise(
+    model: nn.Module, scheme: str = "he", generator: torch.Generator | None = None
+) -> nn.Module:
     """Draw all convolution and FC weights anew by one of ``INIT_SCHEMES``; biases become zero (Sect. 3.1). Returns the model."""
     if scheme not in INIT_SCHEMES:
         raise ValueError(f"init={scheme!r}: choose one of {', '.join(map(repr, INIT_SCHEMES))}")
@@ -39,25 +41,35 @@ def initialise(model: nn.Module, scheme: str = "he", generator: torch.Generator 
     return model
 
 
-def check_images(images: Tensor, like: Tensor, size: tuple[int, int] | None = None, at_least: bool = False) -> None:
+def check_images(
+    images: Tensor, like: Tensor, size: tuple[int, int] | None = None, at_least: bool = False
+) -> None:
     """Raise unless ``images`` is a floating (N, 3, H, W) batch of ``like``'s dtype and of ``size`` (or no smaller)."""
     if not isinstance(images, Tensor):
-        raise TypeError(f"images is a {type(images).__name__}; a tensor of shape (N, 3, H, W) is needed")
+        raise TypeError(
+            f"images is a {type(images).__name__}; a tensor of shape (N, 3, H, W) is needed"
+        )
     shape = tuple(images.shape)
     if images.ndim != 4:
         raise ValueError(
             f"images has shape {shape}; four axes (N, 3, H, W) are needed, also for one image: images[None]"
         )
     if shape[1] != 3:
-        raise ValueError(f"images has {shape[1]} channels (shape {shape}); 3 are needed, RGB, in the second axis")
+        raise ValueError(
+            f"images has {shape[1]} channels (shape {shape}); 3 are needed, RGB, in the second axis"
+        )
     if images.dtype != like.dtype and not torch.is_autocast_enabled(images.device.type):
         raise TypeError(
             f"images has dtype {images.dtype}; the weights have {like.dtype}: convert with images.to({like.dtype})"
         )
-    if size and (min(shape[2] - size[0], shape[3] - size[1]) < 0 if at_least else shape[2:] != size):
+    if size and (
+        min(shape[2] - size[0], shape[3] - size[1]) < 0 if at_least else shape[2:] != size
+    ):
         want = f"at least {size[0]} x {size[1]}" if at_least else f"exactly {size[0]} x {size[1]}"
         hint = "" if at_least else "; to_dense(model) takes larger ones"
-        raise ValueError(f"images are {shape[2]} x {shape[3]} pixels; this network takes {want}{hint}")
+        raise ValueError(
+            f"images are {shape[2]} x {shape[3]} pixels; this network takes {want}{hint}"
+        )
 
 
 class Network(nn.Module):
@@ -66,7 +78,13 @@ class Network(nn.Module):
     The soft-max is left to the loss and to ``predict``. Parameter names equal torchvision's vgg11/13/16/19(_bn).
     """
 
-    def __init__(self, config: Config, features: nn.Sequential, classifier: nn.Sequential, image_size: tuple[int, int]):
+    def __init__(
+        self,
+        config: Config,
+        features: nn.Sequential,
+        classifier: nn.Sequential,
+        image_size: tuple[int, int],
+    ):
         super().__init__()
         self.config, self.image_size = config, image_size
         self.features, self.classifier = features, classifier
@@ -107,8 +125,12 @@ def build(
     if init not in INIT_SCHEMES:
         raise ValueError(f"init={init!r}: choose one of {', '.join(map(repr, INIT_SCHEMES))}")
     if not 0 <= dropout < 1:
-        raise ValueError(f"dropout={dropout!r}: a probability of at least 0 and below 1 is needed; the paper has 0.5")
-    rows = walk(config, num_classes, False, width, image_size)  # checks every argument before anything is allocated
+        raise ValueError(
+            f"dropout={dropout!r}: a probability of at least 0 and below 1 is needed; the paper has 0.5"
+        )
+    rows = walk(
+        config, num_classes, False, width, image_size
+    )  # checks every argument before anything is allocated
     with torch.device("meta"):  # shapes only; the weights are drawn once, below
         features, channels = [], 3
         for layer, unit in zip(config.layers, config.channel_units):
@@ -119,7 +141,9 @@ def build(
             elif isinstance(layer, Pool):
                 features.append(nn.MaxPool2d(layer.kernel, layer.stride, ceil_mode=layer.ceil))
             elif isinstance(layer, LRN):  # PyTorch divides alpha by the size: hand it alpha * size
-                features.append(nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k))
+                features.append(
+                    nn.LocalResponseNorm(layer.size, layer.alpha * layer.size, layer.beta, layer.k)
+                )
         inputs = math.prod(next(row for row in reversed(rows) if row.kind != "fc").output_shape)
         classifier = []
         for hidden in (scaled(n, width) for n in config.fc):
@@ -128,7 +152,9 @@ def build(
         classifier.append(nn.Linear(inputs, int(num_classes)))
         model = Network(config, nn.Sequential(*features), nn.Sequential(*classifier), size)
     model = model.to_empty(device=device)
-    return model if model.classifier[0].weight.is_meta else initialise(model, init, generator)  # meta: nothing to draw
+    return (
+        model if model.classifier[0].weight.is_meta else initialise(model, init, generator)
+    )  # meta: nothing to draw
 
 
 def local_response_norm(x: Tensor, lrn: LRN = LRN()) -> Tensor:  # noqa: B008 (frozen)
@@ -150,7 +176,11 @@ class DenseNetwork(nn.Module):
     """
 
     def __init__(
-        self, features: nn.Module, classifier: nn.Sequential, grid: tuple[int, int], image_size: tuple[int, int]
+        self,
+        features: nn.Module,
+        classifier: nn.Sequential,
+        grid: tuple[int, int],
+        image_size: tuple[int, int],
     ):
         super().__init__()
         self.features, self.classifier = features, classifier
@@ -169,7 +199,9 @@ class DenseNetwork(nn.Module):
     def scores(self, images: Tensor) -> Tensor:
         x = self.features(images)  # (N, C, h, w)
         h, w = (side - k + 1 for side, k in zip(x.shape[2:], self.grid))
-        x = F.unfold(x, self.grid).transpose(1, 2)  # (N, h w, C 7 7): each window as the FC layer reads it
+        x = F.unfold(x, self.grid).transpose(
+            1, 2
+        )  # (N, h w, C 7 7): each window as the FC layer reads it
         return self.classifier(x).transpose(1, 2).unflatten(2, (h, w))  # (N, classes, h, w)
 
     def _units(self, axis: int, length: int) -> tuple[int, int, int, int]:
@@ -178,7 +210,11 @@ class DenseNetwork(nn.Module):
         size, jump, left = 1, 1, 0
         for layer in self.features.modules():
             if isinstance(layer, (nn.Conv2d, nn.MaxPool2d)):
-                kernel, stride, pad = side(layer.kernel_size), side(layer.stride), side(layer.padding)
+                kernel, stride, pad = (
+                    side(layer.kernel_size),
+                    side(layer.stride),
+                    side(layer.padding),
+                )
                 ceil = stride - 1 if getattr(layer, "ceil_mode", False) else 0
                 count = (length + 2 * pad - kernel + ceil) // stride + 1
                 length = count - 1 if ceil and (count - 1) * stride >= length + pad else count
@@ -198,7 +234,9 @@ class DenseNetwork(nn.Module):
         parts = []
         for first in range(0, units, step):
             last = min(first + step, units)
-            origin = max(0, first + left // jump)  # in units, so that strides stay in phase; no zero is read inside the image
+            origin = max(
+                0, first + left // jump
+            )  # in units, so that strides stay in phase; no zero is read inside the image
             end = length if last == units else min(length, (last - 1) * jump + left + size)
             strip = self.scores(images.narrow(2 + axis, origin * jump, end - origin * jump))
             parts.append(strip.narrow(2 + axis, first - origin, last - first))
@@ -212,7 +250,11 @@ def to_dense(model: nn.Module) -> DenseNetwork:
     2, 6 and 10 units wide. Raises TypeError for a model without ``features`` and a ``classifier`` of FC layers.
     """
     features, classifier = getattr(model, "features", None), getattr(model, "classifier", None)
-    if not (isinstance(features, nn.Module) and isinstance(classifier, nn.Sequential) and len(classifier)):
+    if not (
+        isinstance(features, nn.Module)
+        and isinstance(classifier, nn.Sequential)
+        and len(classifier)
+    ):
         raise TypeError(
             f"model is a {type(model).__name__} without a classifier: to_dense needs .features and a .classifier of FC layers"
         )

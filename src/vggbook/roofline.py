@@ -44,8 +44,15 @@ class Device:
 
 
 DEVICES = {
-    "Titan Black": Device("Titan Black", 5.12e12, 336e9, 4, 1, "data sheet, float32; the paper's card"),
-    "T4": Device("T4", 24e12, 240e9, basis="float16, sustained within its 70 W; data sheet: 65 TFLOP/s, 320 GB/s"),
+    "Titan Black": Device(
+        "Titan Black", 5.12e12, 336e9, 4, 1, "data sheet, float32; the paper's card"
+    ),
+    "T4": Device(
+        "T4",
+        24e12,
+        240e9,
+        basis="float16, sustained within its 70 W; data sheet: 65 TFLOP/s, 320 GB/s",
+    ),
     "H100": Device(
         "H100",
         800e12,
@@ -71,7 +78,9 @@ class Kernel:
 
     def bound(self, device: Device) -> str:
         """What limits it: "arithmetic" or "memory"."""
-        return "arithmetic" if self.flops / device.flops >= self.bytes / device.bandwidth else "memory"
+        return (
+            "arithmetic" if self.flops / device.flops >= self.bytes / device.bandwidth else "memory"
+        )
 
 
 def _check(batch: int, fusion: str) -> None:
@@ -82,11 +91,25 @@ def _check(batch: int, fusion: str) -> None:
 
 
 def _layer(
-    row, inputs: tuple[int, ...], pooled: int, batch: int, fusion: str, training: bool, first: bool, device: Device
+    row,
+    inputs: tuple[int, ...],
+    pooled: int,
+    batch: int,
+    fusion: str,
+    training: bool,
+    first: bool,
+    device: Device,
 ) -> Iterator[Kernel]:
     """Kernels of a convolution or FC layer and of the bias, ReLU and pooling (to ``pooled`` values an image) after it, in order."""
-    kernel = lambda phase, name, flops, size: Kernel(row.name, phase, name, float(flops), float(size))
-    b, x, y, p = device.value_bytes, batch * math.prod(inputs), batch * math.prod(row.output_shape), batch * pooled
+    kernel = lambda phase, name, flops, size: Kernel(
+        row.name, phase, name, float(flops), float(size)
+    )
+    b, x, y, p = (
+        device.value_bytes,
+        batch * math.prod(inputs),
+        batch * math.prod(row.output_shape),
+        batch * pooled,
+    )
     flops = 2 * batch * row.macs
     if row.kind == "fc":
         yield kernel("forward", "product", flops, b * (row.macs + x + y))
@@ -96,16 +119,25 @@ def _layer(
         return
     w = row.macs // math.prod(row.output_shape[1:])
     flops *= math.ceil(inputs[0] / device.multiple) * device.multiple / inputs[0]
-    code = p * training  # one byte for each pooled value: which of the four it was; only the backward pass needs it
+    code = (
+        p * training
+    )  # one byte for each pooled value: which of the four it was; only the backward pass needs it
     if fusion == "full":
-        yield kernel("forward", "conv+bias+ReLU" + "+pool" * bool(p), flops, b * (x + w + (p or y)) + code)
+        yield kernel(
+            "forward", "conv+bias+ReLU" + "+pool" * bool(p), flops, b * (x + w + (p or y)) + code
+        )
     else:
-        yield kernel("forward", "conv+bias+ReLU" if fusion == "conv" else "conv", flops, b * (x + w + y))
+        yield kernel(
+            "forward", "conv+bias+ReLU" if fusion == "conv" else "conv", flops, b * (x + w + y)
+        )
     if fusion == "conv" and p:
         yield kernel("forward", "pool", 0, b * (y + p) + code)
     elif fusion == "inductor":  # pooling keeps the ReLU's output as well for the backward pass
         yield kernel(
-            "forward", "bias+ReLU" + "+pool" * bool(p), 0, b * (y + p + y * training) + code if p else 2 * b * y
+            "forward",
+            "bias+ReLU" + "+pool" * bool(p),
+            0,
+            b * (y + p + y * training) + code if p else 2 * b * y,
         )
     elif fusion == "eager":
         yield kernel("forward", "bias", 0, 2 * b * y)
@@ -120,10 +152,14 @@ def _layer(
         yield kernel("backward", "ReLU gradient", 0, 3 * b * y)
         yield kernel("backward", "bias gradient", 0, b * y)
     elif fusion != "full":
-        yield kernel("backward", "pool, ReLU, bias gradients", 0, b * (2 * y + p) + p if p else 3 * b * y)
+        yield kernel(
+            "backward", "pool, ReLU, bias gradients", 0, b * (2 * y + p) + p if p else 3 * b * y
+        )
     incoming = b * p + p if fusion == "full" and p else b * y
     if not first:  # the images need no gradient; fused, the input is read for its ReLU's mask
-        yield kernel("backward", "input gradient", flops, incoming + b * (w + x) + (fusion == "full") * b * x)
+        yield kernel(
+            "backward", "input gradient", flops, incoming + b * (w + x) + (fusion == "full") * b * x
+        )
     yield kernel("backward", "weight gradient", flops, incoming + b * x + 4 * w)
 
 
@@ -161,12 +197,16 @@ class Roofline:
         for k in self.kernels:
             if phase in (None, k.phase):
                 row, seconds = rows.setdefault(k.layer, [0.0] * 4), k.seconds(self.device)
-                for i, value in enumerate((k.flops, k.bytes, seconds, seconds * (k.bound(self.device) == "memory"))):
+                for i, value in enumerate(
+                    (k.flops, k.bytes, seconds, seconds * (k.bound(self.device) == "memory"))
+                ):
                     row[i] += value
         return {name: tuple(row) for name, row in rows.items()}
 
 
-def training_flops(config: str | Config, image_size: int = 224, num_classes: int = 1000, width: float = 1.0) -> int:
+def training_flops(
+    config: str | Config, image_size: int = 224, num_classes: int = 1000, width: float = 1.0
+) -> int:
     """Useful FLOPs of one training step for one image: forward, and two products a layer backward; none for the images' gradient."""
     macs = [row.macs for row in walk(config, num_classes, False, width, image_size) if row.macs]
     return 2 * (3 * sum(macs) - macs[0])
@@ -189,7 +229,9 @@ def roofline(
     """
     _check(batch, fusion)
     if isinstance(device, str) and device not in DEVICES:
-        raise ValueError(f"device={device!r}: choose one of {', '.join(map(repr, DEVICES))}, or give a Device")
+        raise ValueError(
+            f"device={device!r}: choose one of {', '.join(map(repr, DEVICES))}, or give a Device"
+        )
     device, config = DEVICES[device] if isinstance(device, str) else device, resolve(config)
     rows = walk(config, num_classes, False, width, image_size)
     if any(row.kind == "lrn" for row in rows):
@@ -199,15 +241,26 @@ def roofline(
     steps, shape = [], (3, *check_size(image_size))
     for row, after in zip(rows, [*rows[1:], None]):
         if row.kind != "pool":
-            pooled = math.prod(after.output_shape) if after is not None and after.kind == "pool" else 0
-            steps.append(list(_layer(row, shape, pooled, batch, fusion, training, not steps, device)))
+            pooled = (
+                math.prod(after.output_shape) if after is not None and after.kind == "pool" else 0
+            )
+            steps.append(
+                list(_layer(row, shape, pooled, batch, fusion, training, not steps, device))
+            )
         shape = row.output_shape
     kernels = [k for step in steps for k in step if k.phase == "forward"]
     kernels += [k for step in reversed(steps) for k in step if k.phase == "backward"]
-    gradients, useful = {row.name: row.params for row in rows if row.params}, 2 * sum(row.macs for row in rows)
+    gradients, useful = (
+        {row.name: row.params for row in rows if row.params},
+        2 * sum(row.macs for row in rows),
+    )
     if training:  # weight and momentum read and written, gradient read and zeroed; a 16-bit copy of the weight written
         each = 24 + (2 if device.value_bytes == 2 else 0)
-        kernels.append(Kernel("update", "update", "SGD with momentum", 0.0, float(each * sum(gradients.values()))))
+        kernels.append(
+            Kernel(
+                "update", "update", "SGD with momentum", 0.0, float(each * sum(gradients.values()))
+            )
+        )
         useful = training_flops(config, image_size, num_classes, width)
     return Roofline(config, device, batch, training, fusion, tuple(kernels), useful, gradients)
 
@@ -259,7 +312,13 @@ def data_parallel(
         raise ValueError(
             f"devices={devices!r}, bandwidth={bandwidth!r}: at least one device and a bandwidth above 0 are needed"
         )
-    now, finish, held, total, backward = 0.0, 0.0, 0, 0.0, [k for k in step.kernels if k.phase == "backward"]
+    now, finish, held, total, backward = (
+        0.0,
+        0.0,
+        0,
+        0.0,
+        [k for k in step.kernels if k.phase == "backward"],
+    )
     after = sum(k.seconds(step.device) for k in step.kernels if k.phase == "update") * scale
     now = sum(k.seconds(step.device) for k in step.kernels if k.phase == "forward") * scale
     end = now + sum(k.seconds(step.device) for k in backward) * scale
@@ -269,7 +328,11 @@ def data_parallel(
             held += gradient_bytes * step.gradients[k.layer] * layers(k.layer)
         if devices > 1 and held and (held >= bucket or following is None):
             duration = 2 * (devices - 1) / devices * held / bandwidth + latency
-            finish, total, held = max(finish, now if overlap else end) + duration, total + duration, 0
+            finish, total, held = (
+                max(finish, now if overlap else end) + duration,
+                total + duration,
+                0,
+            )
     return DataParallel(devices, end + after, total, max(0.0, finish - end))
 
 
@@ -303,7 +366,9 @@ def stopwatch(
     return seconds
 
 
-def measure(device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: int | None = None) -> Device:
+def measure(
+    device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: int | None = None
+) -> Device:
     """The two ceilings of this machine: the best matrix product and the best copy or sum of ``rounds``, of random numbers.
 
     ``size``: side of the matrices (2048 on a CPU, 8192 on a GPU). The copy is four times as large and at least 64 MiB.
@@ -315,13 +380,22 @@ def measure(device: str = "cpu", dtype: str = "float32", rounds: int = 7, size: 
     a, b = torch.randn(2, size, size, device=device).to(kind)
     source = torch.randn(max(4 * size * size, 2**24), device=device)
     target = torch.zeros_like(source)
-    cases = {"product": lambda: a @ b, "copy": lambda: target.copy_(source), "sum": lambda: target.add_(source)}
+    cases = {
+        "product": lambda: a @ b,
+        "copy": lambda: target.copy_(source),
+        "sum": lambda: target.add_(source),
+    }
     best = {name: min(seconds) for name, seconds in stopwatch(cases, rounds, 2, device).items()}
-    name = torch.cuda.get_device_name(device) if cuda else f"this CPU, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+    name = (
+        torch.cuda.get_device_name(device)
+        if cuda
+        else f"this CPU, {torch.get_num_threads()} thread" + "s" * (torch.get_num_threads() > 1)
+    )
     return Device(
         name,
         flops=2 * size**3 / best["product"],
-        bandwidth=source.nbytes * max(2 / best["copy"], 3 / best["sum"]),  # a CPU's copy may also read what it overwrites
+        bandwidth=source.nbytes
+        * max(2 / best["copy"], 3 / best["sum"]),  # a CPU's copy may also read what it overwrites
         value_bytes=kind.itemsize,
         multiple=8 if kind.itemsize == 2 else 1,
         basis=f"measured: {dtype} product of {size} x {size} matrices, copy and sum of {source.nbytes / 1e6:.0f} MB",

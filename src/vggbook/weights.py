@@ -46,7 +46,9 @@ class Preprocessing:
 
     def __call__(self, images: Tensor) -> Tensor:
         """(N, 3, H, W) RGB of 0..255, uint8 or floating, to float32 of the same shape."""
-        mean, std = (torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std))
+        mean, std = (
+            torch.tensor(v, device=images.device).view(3, 1, 1) for v in (self.mean, self.std)
+        )
         x = (images.float() - mean) / std  # (N, 3, H, W)
         return x.flip(1) if self.bgr else x
 
@@ -56,12 +58,17 @@ FAMILIES = {
     "paper": Preprocessing("paper", _AUTHORS_MEAN),
     "authors": Preprocessing("authors", _AUTHORS_MEAN, bgr=True),
     "torchvision": Preprocessing(
-        "torchvision", (0.485 * 255, 0.456 * 255, 0.406 * 255), (0.229 * 255, 0.224 * 255, 0.225 * 255)
+        "torchvision",
+        (0.485 * 255, 0.456 * 255, 0.406 * 255),
+        (0.229 * 255, 0.224 * 255, 0.225 * 255),
     ),
 }
 _TORCHVISION = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
 _NAME = re.compile(r"(vgg1[1369])(_bn)?-([0-9a-f]{8,64})")  # vgg16_bn-6c64b313.pth
-_PORT = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}  # Johnson's files count the layers of Torch 7
+_PORT = {
+    "classifier.1.": "classifier.0.",
+    "classifier.4.": "classifier.3.",
+}  # Johnson's files count the layers of Torch 7
 
 
 def imagenet_names() -> list[str]:
@@ -138,9 +145,13 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
                 if parts:
                     blobs.setdefault(name, []).append(torch.from_numpy(np.concatenate(parts)))
     except (ValueError, IndexError, StopIteration, TypeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{Path(path).name}: not a complete Caffe model ({error or 'a layer has no name'})") from None
+        raise ValueError(
+            f"{Path(path).name}: not a complete Caffe model ({error or 'a layer has no name'})"
+        ) from None
     if not blobs:
-        raise ValueError(f"{Path(path).name}: no layer with weights; is it a Caffe model (.caffemodel)?")
+        raise ValueError(
+            f"{Path(path).name}: no layer with weights; is it a Caffe model (.caffemodel)?"
+        )
     return blobs
 
 
@@ -155,10 +166,14 @@ def _caffe_keys(config: Config) -> dict[str, str]:
 
 def _guess(state: Mapping[str, Tensor]) -> Config | None:
     """The configuration whose convolutions have the shapes of the file, at any width; None where none has."""
-    kernels = [tuple(t.shape) for key, t in state.items() if key.startswith("features.") and t.ndim == 4]
+    kernels = [
+        tuple(t.shape) for key, t in state.items() if key.startswith("features.") and t.ndim == 4
+    ]
     for config in CONFIGS.values() if kernels else ():
         rows = walk(config, 1, width=kernels[0][0] / config.layers[0].channels)
-        if [(shape[0], shape[2]) for shape in kernels] == [(r.output_shape[0], r.kernel) for r in rows if r.kind == "conv"]:
+        if [(shape[0], shape[2]) for shape in kernels] == [
+            (r.output_shape[0], r.kernel) for r in rows if r.kind == "conv"
+        ]:
             return config
     return None
 
@@ -173,7 +188,9 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "wei
             fits = _guess(state)
             hint = f"; the convolutions of the file are those of {fits.name}" if fits else ""
             name = getattr(getattr(model, "config", None), "name", type(model).__name__)
-            raise ValueError(f"{source} does not fit {name}: first mismatch {key}: file {has}, network {needs}{hint}")
+            raise ValueError(
+                f"{source} does not fit {name}: first mismatch {key}: file {has}, network {needs}{hint}"
+            )
     model.load_state_dict(state, assign=next(model.parameters()).is_meta)
     return model
 
@@ -182,26 +199,47 @@ def _read(path: Path) -> tuple[dict, str | Preprocessing | None, dict]:
     """(state dict or blobs, family or None where the file does not tell, what else it tells)."""
     if path.suffix == ".caffemodel":
         return read_caffemodel(path), "authors", {}
-    for mmap in (True, False):  # files of before torch 1.6, torchvision's among them, cannot be mapped
+    for mmap in (
+        True,
+        False,
+    ):  # files of before torch 1.6, torchvision's among them, cannot be mapped
         try:
             state = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
             break
         except Exception as error:  # torch raises half a dozen kinds for a damaged file
             if mmap and "mmap" in str(error):
                 continue
-            what = "holds more than weights, it is not opened" if isinstance(error, UnpicklingError) else "cannot be read"
+            what = (
+                "holds more than weights, it is not opened"
+                if isinstance(error, UnpicklingError)
+                else "cannot be read"
+            )
             raise ValueError(f"{path.name}: {what} ({str(error).splitlines()[0]})") from None
-    if isinstance(state, dict) and {"model", "recipe", "mean", "classes"} <= state.keys():  # of vggbook.train
+    if (
+        isinstance(state, dict) and {"model", "recipe", "mean", "classes"} <= state.keys()
+    ):  # of vggbook.train
         recipe, mean = state["recipe"], tuple(map(float, state["mean"]))
-        told = {"config": recipe["config"], "image_size": recipe["crop"], "class_names": list(state["classes"])}
+        told = {
+            "config": recipe["config"],
+            "image_size": recipe["crop"],
+            "class_names": list(state["classes"]),
+        }
         return state["model"], Preprocessing("paper", mean, (1 / recipe["gain"],) * 3), told
     for wrapper in ("model", "state_dict"):
         if isinstance(state, dict) and isinstance(state.get(wrapper), Mapping):
             state = state[wrapper]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(t, Tensor) for t in state.values()):
-        raise ValueError(f"{path.name}: holds a {type(state).__name__}, a state dict of tensors is needed")
+    if (
+        not isinstance(state, Mapping)
+        or not state
+        or not all(isinstance(t, Tensor) for t in state.values())
+    ):
+        raise ValueError(
+            f"{path.name}: holds a {type(state).__name__}, a state dict of tensors is needed"
+        )
     if "classifier.1.weight" in state and "classifier.0.weight" not in state:
-        rename = lambda key: next((new + key[len(old) :] for old, new in _PORT.items() if key.startswith(old)), key)
+        rename = lambda key: next(
+            (new + key[len(old) :] for old, new in _PORT.items() if key.startswith(old)), key
+        )
         return {rename(key): tensor for key, tensor in state.items()}, "authors", {}
     return dict(state), "torchvision" if _NAME.match(path.name) else None, {}
 
@@ -225,7 +263,9 @@ def load_weights(
     the first key that does not fit).
     """
     if isinstance(family, str) and family not in FAMILIES:
-        raise ValueError(f"family={family!r}: choose one of {', '.join(map(repr, FAMILIES))}, or give a Preprocessing")
+        raise ValueError(
+            f"family={family!r}: choose one of {', '.join(map(repr, FAMILIES))}, or give a Preprocessing"
+        )
     path = Path(source)
     if match := re.fullmatch(r"(vgg1[1369])(_bn)?", str(source)):
         from torchvision.models import get_model_weights
@@ -236,11 +276,17 @@ def load_weights(
             torch.hub.load_state_dict_from_url(url, check_hash=True, weights_only=True)
         family, config = family or "torchvision", config or _TORCHVISION[match[1]]
     elif not path.is_file():
-        raise FileNotFoundError(f"source={str(source)!r}: no such file; torchvision's names are vgg11 to vgg19, vgg16_bn")
+        raise FileNotFoundError(
+            f"source={str(source)!r}: no such file; torchvision's names are vgg11 to vgg19, vgg16_bn"
+        )
     name = _NAME.match(path.name)
     check_sha256(path, sha256 or (name and name[3]))
     state, found, told = _read(path)
-    family, config, image_size = family or found, config or told.get("config"), told.get("image_size", image_size)
+    family, config, image_size = (
+        family or found,
+        config or told.get("config"),
+        told.get("image_size", image_size),
+    )
     if family is None:
         raise ValueError(
             f"family=None: {path.name} does not tell how its images were prepared; choose one of {', '.join(FAMILIES)}"
@@ -248,12 +294,21 @@ def load_weights(
     if path.suffix == ".caffemodel":
         config = resolve(config or ("E" if "conv5_4" in state else "D"))
         keys = _caffe_keys(config)
-        state = {f"{keys.get(n, n)}.{part}": b for n, pair in state.items() for part, b in zip(("weight", "bias"), pair)}
+        state = {
+            f"{keys.get(n, n)}.{part}": b
+            for n, pair in state.items()
+            for part, b in zip(("weight", "bias"), pair)
+        }
     config = resolve(config) if config else _guess(state)
     if config is None:
-        raise ValueError(f"config=None: the shapes in {path.name} are those of no configuration; name one")
+        raise ValueError(
+            f"config=None: the shapes in {path.name} are those of no configuration; name one"
+        )
     first, last = state.get("features.0.bias"), state.get(f"classifier.{3 * len(config.fc)}.bias")
-    classes, width = 1000 if last is None else len(last), 1.0 if first is None else len(first) / config.layers[0].channels
+    classes, width = (
+        1000 if last is None else len(last),
+        1.0 if first is None else len(first) / config.layers[0].channels,
+    )
     batch_norm = any(key.endswith("running_mean") for key in state)
     model = build(config, classes, batch_norm, width, image_size, device="meta")
     for key, own in model.state_dict().items() if path.suffix == ".caffemodel" else ():

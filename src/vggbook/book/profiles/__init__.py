@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from types import SimpleNamespace
 
-from ..paper import load_yaml
+from ...paper import load_yaml
 
 _HERE = Path(__file__).parent
 NAMES = tuple(sorted(path.stem for path in _HERE.glob("*.yaml")))
@@ -28,12 +28,16 @@ def load(profile: str = "auto", chapter: str | None = None) -> SimpleNamespace:
     """
     name = choose() if profile == "auto" else profile
     if name not in NAMES:
-        raise ValueError(f"profile={profile!r} does not exist; choose 'auto' or one of {', '.join(map(repr, NAMES))}")
+        raise ValueError(
+            f"profile={profile!r} does not exist; choose 'auto' or one of {', '.join(map(repr, NAMES))}"
+        )
     data = load_yaml(_HERE / f"{name}.yaml")
     settings = {"profile": name, **data["common"]}
     if chapter is not None:
         if f"chapter_{chapter}" not in data:
             known = ", ".join(sorted(key[8:] for key in data if key.startswith("chapter_")))
-            raise ValueError(f"chapter={chapter!r} has no settings in profile {name!r}; those with settings: {known}")
+            raise ValueError(
+                f"chapter={chapter!r} has no settings in profile {name!r}; those with settings: {known}"
+            )
         settings |= data[f"chapter_{chapter}"] or {}
     return SimpleNamespace(**settings)

@@ -2,6 +2,7 @@
 
 `photograph("flower")` and `photograph("china")` are 427 x 640 pixels; `CREDITS[name]` is the text to show beside them.
 """
+
 from __future__ import annotations
 
 from importlib.util import find_spec
@@ -26,7 +27,9 @@ def photograph_path(name: str = "flower") -> Path:
         path = Path(root, "datasets", "images", f"{name}.jpg")
         if path.is_file():
             return path
-    raise FileNotFoundError(f"photograph {name!r} comes with scikit-learn, which is not installed: pip install scikit-learn")
+    raise FileNotFoundError(
+        f"photograph {name!r} comes with scikit-learn, which is not installed: pip install scikit-learn"
+    )
 
 
 def photograph(name: str = "flower") -> torch.Tensor:
@@ -38,4 +41,6 @@ def photograph(name: str = "flower") -> torch.Tensor:
     from PIL import Image
 
     with Image.open(photograph_path(name)) as image:
-        return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()  # (3, H, W)
+        return (
+            torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1).contiguous()
+        )  # (3, H, W)

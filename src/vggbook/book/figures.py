@@ -55,7 +55,10 @@ def use_style() -> None:
 
 def show_image(ax, image, title: str = "") -> None:
     """Draw a (3, H, W) or (H, W) tensor, uint8 or 0 to 1, without axes."""
-    ax.imshow(image.permute(1, 2, 0) if image.ndim == 3 else image, cmap="gray" if image.ndim == 2 else None)
+    ax.imshow(
+        image.permute(1, 2, 0) if image.ndim == 3 else image,
+        cmap="gray" if image.ndim == 2 else None,
+    )
     ax.set_title(title)
     ax.set_axis_off()
 
@@ -68,6 +71,8 @@ def photo(fig, dpi: int = 120, quality: int = 78):
     from IPython.display import Image
 
     buffer = BytesIO()
-    fig.savefig(buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality, "progressive": True})
+    fig.savefig(
+        buffer, format="jpeg", dpi=dpi, pil_kwargs={"quality": quality, "progressive": True}
+    )
     plt.close(fig)
     return Image(buffer.getvalue(), format="jpeg")

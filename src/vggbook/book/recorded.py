@@ -19,7 +19,7 @@ class ResultError(ValueError):
 
 def folder() -> Path:
     """Where recorded results lie: ``results/`` of the checkout, else the installed copy."""
-    checkout = Path(__file__).parents[2] / "results"
+    checkout = Path(__file__).parents[3] / "results"
     if (checkout.parent / "pyproject.toml").exists():
         return checkout
     return Path(str(resources.files("vggbook"))) / "results"
@@ -33,11 +33,17 @@ def read(path: str | os.PathLike) -> dict:
     except FileNotFoundError:
         raise ResultError(f"no recorded result {path.name!r} in {path.parent}") from None
     except json.JSONDecodeError as error:
-        raise ResultError(f"{path.name}, line {error.lineno}, column {error.colno}: {error.msg}") from None
+        raise ResultError(
+            f"{path.name}, line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
     except UnicodeDecodeError as error:
-        raise ResultError(f"{path.name}: not a text file ({error.reason} at byte {error.start})") from None
+        raise ResultError(
+            f"{path.name}: not a text file ({error.reason} at byte {error.start})"
+        ) from None
     if not isinstance(data, dict):
-        raise ResultError(f"{path.name}, line 1: a JSON object is needed, this is a {type(data).__name__}")
+        raise ResultError(
+            f"{path.name}, line 1: a JSON object is needed, this is a {type(data).__name__}"
+        )
     given = data.get("provenance")
     missing = [key for key in PROVENANCE if not isinstance(given, dict) or key not in given]
     if missing:
@@ -50,10 +56,15 @@ def load(pattern: str) -> list[dict]:
 
     Each gets its file name under ``"file"``.
     """
-    return [{**read(path), "file": path.relative_to(folder()).as_posix()} for path in sorted(folder().glob(pattern))]
+    return [
+        {**read(path), "file": path.relative_to(folder()).as_posix()}
+        for path in sorted(folder().glob(pattern))
+    ]
 
 
 def source(result: dict) -> str:
     """One line that tells where a recorded number comes from: file, device, date, commit."""
     p = result["provenance"]
-    return f"results/{result['file']}: {p['device']}, {p['date']}, commit {p['commit'] or 'unknown'}"
+    return (
+        f"results/{result['file']}: {p['device']}, {p['date']}, commit {p['commit'] or 'unknown'}"
+    )

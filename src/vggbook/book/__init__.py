@@ -1,0 +1,1 @@
+"""What the pages need and training does not: claims, figures, photographs, profiles, recorded runs, tables, exercises."""
