@@ -221,7 +221,7 @@ def test_arguments_are_checked_before_data_is_touched(options, words):
 def test_unknown_arguments_are_refused_by_name():
     with pytest.raises(TypeError, match="batch=8: expected an option: mean, eigen, device"):
         quiet(TINY, Untouchable(), batch=8)
-    with pytest.raises(ValueError, match="recipe=.*: expected a Recipe"):
+    with pytest.raises(ValueError, match=r"recipe=.*: expected a Recipe"):
         quiet({"lr": 1}, Untouchable())
     with pytest.raises(ValueError, match="batch_size=8"):
         quiet(TINY, pictures(4))
