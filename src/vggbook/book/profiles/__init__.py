@@ -1,4 +1,6 @@
-"""Sizes of the runs in the chapters, one YAML a profile: ``cpu`` (two cores, seconds a chapter) and ``gpu``."""
+"""Sizes of the runs in the chapters, one YAML a profile: ``cpu`` (two cores, seconds a chapter) and
+``gpu``.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +37,9 @@ class Settings(SimpleNamespace):
 
 
 def choose() -> str:
-    """The profile that fits this machine: ``gpu`` where PyTorch sees one, else ``cpu``. Nothing else decides."""
+    """The profile that fits this machine: ``gpu`` where PyTorch sees one, else ``cpu``. Nothing
+    else decides.
+    """
     import torch
 
     return "gpu" if torch.cuda.is_available() else "cpu"
@@ -46,11 +50,19 @@ def read(profile: str) -> dict[str, dict[str, Any]]:
     return load_yaml(_HERE / f"{profile}.yaml")
 
 
+def shrunk(profile: str = "gpu") -> dict[str, dict[str, Any]]:
+    """A profile's own file with device ``cpu`` and all sizes divided by one rule, for tests."""
+    from .shrink import shrink
+
+    return shrink(read(profile))
+
+
 def load(profile: str = "auto", chapter: str | None = None, strict: bool = False) -> Settings:
     """Settings of a profile; those of ``chapter`` ("05") are added to the common ones.
 
-    profile: "auto" (see :func:`choose`), "cpu" or "gpu". strict: a missed statistical band stops the run
-    (:func:`vggbook.book.bands.expect`), as in the book's own build. Raises ValueError for an unknown profile or chapter.
+    profile: "auto" (see :func:`choose`), "cpu" or "gpu". strict: a missed statistical band stops
+    the run (:func:`vggbook.book.bands.expect`), as in the book's own build. Raises ValueError for
+    an unknown profile or chapter.
     """
     if not isinstance(strict, bool):
         raise ValueError(f"strict={strict!r}: expected True or False")
@@ -66,3 +78,12 @@ def load(profile: str = "auto", chapter: str | None = None, strict: bool = False
             raise ValueError(f"chapter={chapter!r}: expected one with settings, {known}")
         values |= deepcopy(data[f"chapter_{chapter}"] or {})
     return Settings(name, values, strict)
+
+
+def estimate(chapter: str, device: str) -> Any:
+    """Time and memory of a chapter's profile ``gpu`` on a "T4" or an "H100": see
+    :mod:`vggbook.book.estimate`.
+    """
+    from ..estimate import estimate as worked_out
+
+    return worked_out(chapter, device)
