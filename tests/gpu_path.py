@@ -53,10 +53,25 @@ WNIDS = (
 IMAGES = {"train": 16, "val": 5}  # a class
 
 
-def imagenette(folder: Path) -> dict[str, list[str]]:
-    """A small imagenette2-320.tgz in the form of the published one, and what torchvision must know
-    of it.
-    """
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on this machine."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
+def imagenette(folder: Path) -> tuple[str, str]:
+    """Write a small imagenette2-320.tgz in the form of the published one; its name and MD5 sum."""
     path = folder / "imagenette2-320.tgz"
     with Image.open(photograph_path("flower")) as photo, tarfile.open(path, "w:gz") as archive:
         for split, count in IMAGES.items():
