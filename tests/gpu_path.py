@@ -38,9 +38,9 @@ fit = vggbook.train.fit
 
 
 def noted(recipe, train, *args, **options):
-    row = [recipe.config, recipe.width, recipe.crop, recipe.batch_size, recipe.max_epochs,
-    len(train)] with open({notes!r}, "a", encoding="utf-8") as file:
-        file.write(json.dumps(row) + "\\n")
+    row = [recipe.config, recipe.width, recipe.crop, recipe.batch_size, recipe.max_epochs]
+    with open({notes!r}, "a", encoding="utf-8") as file:
+        file.write(json.dumps([*row, len(train)]) + "\\n")
     return fit(recipe, train, *args, **options)
 
 

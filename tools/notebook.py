@@ -96,11 +96,11 @@ def to_text(name: str) -> Path:
     path = pick(ROOT / "notebooks", name, ".ipynb")
     TEXT.mkdir(parents=True, exist_ok=True)
     nb = nbformat.read(path, 4)
-    for c in nb.cells:
-        c.source = untitled(c.source)  # made again on the way back
-    nb.metadata = nbformat.from_dict(
-        {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb"}}
-    )
+    for c in nb.cells:  # folds are made again on the way back
+        c.source = untitled(c.source)
+        c.metadata = {k: v for k, v in c.metadata.items() if k in ("tags", "mystnb")}
+    filters = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb,-all"}
+    nb.metadata = nbformat.from_dict({"jupytext": filters})
     target = TEXT / f"{path.stem}.py"
     target.write_text(jupytext.writes(nb, fmt="py:percent"), encoding="utf-8")
     return target
