@@ -1,1 +1,1 @@
-"""What the pages need and training does not: claims, figures, photographs, profiles, recorded runs, tables, exercises."""
+"""What the pages need and training does not: claims, figures, photographs, tables, exercises."""

@@ -1,4 +1,4 @@
-"""What the chapters' exercises share: a checker must accept the right answer and refuse wrong ones."""
+"""What the chapters' exercises share: a checker must refuse wrong answers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def rejects(checker: Callable[..., Any], *wrong: Any) -> bool:
-    """Assert that ``checker(answer)`` refuses each of the ``wrong`` answers, with an AssertionError of its own; then True.
+    """Assert that ``checker(answer)`` raises AssertionError for each ``wrong`` answer; then True.
 
     For a checker of several arguments hand over tuples: ``rejects(check, (3, 4), (5, 6))``.
     AssertionError naming the answer that it accepts; any other error of the checker comes through.

@@ -1,13 +1,15 @@
-"""One look for all figures: one colour a meaning, and drawings that a page shows on its own ground, light or dark.
+"""One look for all figures: one colour a meaning, and drawings for light and dark pages.
 
-A drawing has a light ground of its own in Jupyter and Colab. On a page the build takes the ground away, and
-the dark theme turns the drawing's lightness round, hues kept; photographs and heat maps stay as they are.
+A drawing has a light ground of its own in Jupyter and Colab. On a page the build takes the ground
+away, and the dark theme turns the drawing's lightness round, hues kept; photographs and heat maps
+stay as they are.
 """
 
 from __future__ import annotations
 
-# One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures it); within a
-# family they differ for colour-blind readers too. Name by label or marker as well, never by colour alone.
+# One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures it);
+# within a family they differ for colour-blind readers too. Name by label or marker as well, never by
+# colour alone.
 COLOUR = {
     # the nets of Table 1, and B with 5x5 filters
     "A": "#0072B2",
@@ -101,7 +103,7 @@ def show_image(ax, image, title: str = "") -> None:
 
 
 def photo(fig, dpi: int = 120, quality: int = 78):
-    """A figure that holds photographs, as a JPEG for the notebook to show; an SVG would carry every pixel uncompressed."""
+    """A figure that holds photographs, as a JPEG to show; an SVG would carry every pixel unpacked."""
     from io import BytesIO
 
     import matplotlib.pyplot as plt

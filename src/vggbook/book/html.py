@@ -1,4 +1,4 @@
-"""Tables as a page shows them: words in the first column, numbers in the others, readable with and without the book's styles."""
+"""Tables as a page shows them: words in the first column, numbers in the others."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..checks import expected, needs
 
 
 def _text(value: object) -> str:
-    """A cell's value: text as it is, an integer with its thousands separated, any other number to six digits."""
+    """Text as it is, an integer with its thousands separated, any other number to six digits."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     return f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
 
 
 class Table:
-    """A small table that a notebook shows as HTML, a terminal as text. ``head`` and ``rows`` hold the cells as strings."""
+    """A small table that a notebook shows as HTML, a terminal as text; its cells are strings."""
 
     def __init__(self, head: Sequence[object], rows: Sequence[Sequence[object]], caption: str = ""):
         self.head = [_text(cell) for cell in head]
@@ -49,7 +49,7 @@ def _row(cells: Sequence[str]) -> str:
 
 
 def _cell(tag: str, at: int, text: str, scope: str = "") -> str:
-    """One cell; the first column stands left. A corner without text heads nothing, so it is no heading."""
+    """One cell; the first column stands left. What has no text heads nothing: it is no heading."""
     if not text:
         tag, scope = "td", ""
     side = "right" if at else "left"
