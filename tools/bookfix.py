@@ -229,7 +229,7 @@ def explicit_targets(app, doctree):
             slugs.setdefault(name, (None, doctree.nameids[name], name))
 
 
-def pictures(app, doctree):
+def pictures(app, doctree, docname):
     """Pictures are fetched when they come near the window; a wide drawing gets a box to scroll in."""
     for image in list(doctree.findall(nodes.image)):
         image["loading"] = "lazy"
@@ -255,7 +255,7 @@ def planned_chapters(app, pagename, templatename, context, doctree):
                 continue
             new = soup.new_tag("li", attrs={"class": "toctree-l1 planned"})
             words = soup.new_tag("span")
-            words.string = f"{int(number)}. {title} (not written yet)"
+            words.string = f"{int(number)}. {title} (to come)"
             new.append(words)
             entries[max(before)].insert_after(new)
         return str(soup)
@@ -297,7 +297,7 @@ def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("doctree-read", explicit_targets)
-    app.connect("doctree-read", pictures)
+    app.connect("doctree-resolved", pictures)
     app.connect("html-page-context", planned_chapters, priority=400)
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("html-page-context", describe, priority=900)
