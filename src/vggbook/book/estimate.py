@@ -12,9 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..arithmetic import count_macs, trace
+from ..arithmetic import count_macs
 from ..configs import CONFIGS
 from ..roofline import DEVICES
+from ..tracing import trace
 from .profiles import Settings, load
 
 IMAGENETTE = {"train": 9469, "val": 3925}
