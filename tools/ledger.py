@@ -293,7 +293,7 @@ def render(rows: list[dict], titles: dict[str, str]) -> str:
     """
     first = [r for r in rows if r["status"] not in SETTLED]
     settled = [r for r in rows if r["status"] in SETTLED]
-    script = (Path(__file__).with_name("ledger.js")).read_text()
+    script = (Path(__file__).with_name("ledger.js")).read_text(encoding="utf-8")
     return "\n\n".join(
         [
             summary(rows),

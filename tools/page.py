@@ -28,6 +28,7 @@ FOLDED = {
 READING = 200  # words a minute
 CODING = 10  # visible lines of code a minute
 WIDE = 4.95 * 72  # points: what is wider than this scrolls on a phone instead of shrinking
+TITLE = re.compile(r"\A# @title .*\n?")  # a form's title in Colab; the page has its own
 GROUND = re.compile(r'(<g id="patch_1">\s*<path [^>]*style=")fill: #fcfcfa')
 SVG = "image/svg+xml"
 GPUS = ("T4", "H100")
@@ -47,6 +48,8 @@ def plain(cells: list[NotebookNode]) -> list[NotebookNode]:
         now = list(dict.fromkeys(named.get(tag, tag) for tag in tags(cell)))
         mystnb = {"mystnb": cell.metadata.mystnb} if "mystnb" in cell.metadata else {}
         cell.metadata = nbformat.from_dict({**({"tags": now} if now else {}), **mystnb})
+        if cell.cell_type == "code":
+            cell.source = TITLE.sub("", cell.source)
         kept.append(cell)
     return kept
 
@@ -187,8 +190,7 @@ def times(cells: list[NotebookNode], chapter: str, record: dict) -> str:
     parts = [f"{max(1, round(reading_minutes(cells)))} minutes to read, without the exercises"]
     if record:
         parts.append(f"{duration(record['seconds'])} to run on {html.escape(record['device'])}")
-    estimate = getattr(profiles, "estimate", None)
-    worked_out = [estimate(chapter, gpu) for gpu in GPUS] if estimate else []
+    worked_out = [profiles.estimate(chapter, gpu) for gpu in GPUS]
     parts += [html.escape(str(found)) for found in worked_out if found is not None]
     return f'<p class="times">{"; ".join(parts)}.</p>'
 
