@@ -1,0 +1,45 @@
+"""Sphinx extension: docstrings are plain text with `code` in backticks; the API page shows them so.
+
+The package's docstrings are read in an editor or by ``help()`` far more often than here, so they keep
+to plain text and carry no markup of Sphinx's own.
+"""
+
+from __future__ import annotations
+
+import re
+
+CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`|`[^`\n]+`)")
+ROLE = re.compile(r":\w+:`([^`]+)`")
+
+
+def restructured(line: str) -> str:
+    """A docstring's line as reStructuredText: backticks are code, every other mark is itself."""
+    parts = []
+    for part in CODE.split(line):
+        if ROLE.fullmatch(part):
+            parts.append(f"``{ROLE.fullmatch(part)[1].removeprefix('~')}``")
+        elif part.startswith("`"):
+            parts.append(f"``{part.strip('`')}``")
+        else:
+            parts.append(re.sub(r"([*|\\]|_(?=\W|$))", r"\\\1", part))
+    return "".join(parts)
+
+
+def plain_text(app, what, name, obj, options, lines: list[str]) -> None:
+    """Paragraphs stay paragraphs; an indented block is shown as it is."""
+    new: list[str] = []
+    block = False
+    for line in lines:
+        indented = line.startswith("    ")
+        if indented and not block:
+            new += ["", "::", ""]
+        elif block and not indented and line.strip():
+            new.append("")
+        block = indented or (block and not line.strip())
+        new.append(line if block else restructured(line))
+    lines[:] = new
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", plain_text)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
