@@ -1,7 +1,7 @@
 """Sphinx extension: docstrings are plain text with `code` in backticks; the API page shows them so.
 
-The package's docstrings are read in an editor or by ``help()`` far more often than here, so they keep
-to plain text and carry no markup of Sphinx's own.
+The package's docstrings are read in an editor or by ``help()`` far more often than here, so they
+keep to plain text and carry no markup of Sphinx's own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`|`[^`\n]+`)")
+ARGUMENT = re.compile(r"[a-z_]\w*(, \w+)*: ")  # the line that begins to describe one
 ROLE = re.compile(r":\w+:`([^`]+)`")
 
 
@@ -26,17 +27,19 @@ def restructured(line: str) -> str:
 
 
 def plain_text(app, what, name, obj, options, lines: list[str]) -> None:
-    """Paragraphs stay paragraphs; an indented block is shown as it is."""
+    """A paragraph an argument; what is indented after an empty line is shown as it is."""
     new: list[str] = []
     block = False
-    for line in lines:
+    for before, line in zip(["", *lines], lines):
         indented = line.startswith("    ")
-        if indented and not block:
-            new += ["", "::", ""]
-        elif block and not indented and line.strip():
+        if indented and not block and not before.strip():
+            new += ["::", ""]
+            block = True
+        elif block and line.strip() and not indented:
+            block = False
+        if not block and ARGUMENT.match(line):
             new.append("")
-        block = indented or (block and not line.strip())
-        new.append(line if block else restructured(line))
+        new.append(line if block else restructured(line.strip()))
     lines[:] = new
 
 
