@@ -58,7 +58,7 @@ class DenseNetwork(nn.Module):
         self.image_size = image_size
         h, w = image_size
         window = output_shape(features, (2, 3, h, w))
-        larger = output_shape(features, (2, 3, 2 * h, 2 * w))
+        larger = output_shape(features, (2, 3, 16 * h, 16 * w))
         what = "layers that make a larger map of a larger image, without adaptive pooling"
         needs(len(window) == 4 and larger != window, "features", type(features).__name__, what)
         self.grid = (window[2], window[3])
