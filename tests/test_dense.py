@@ -303,6 +303,18 @@ def test_what_has_no_dense_twin():
         to_dense(model)
 
 
+def test_hooks_see_nothing_of_the_making():
+    model = small(batch_norm=True).train()
+    seen = []
+    for module in model.modules():
+        module.register_forward_hook(lambda module, args, out: seen.append(out))
+        module.register_forward_pre_hook(lambda module, args: seen.append(args))
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    to_dense(model)
+    assert not seen
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+
+
 def test_the_mode_of_single_layers_is_left_alone():
     model = small(batch_norm=True).train()
     model.features[1].eval()
