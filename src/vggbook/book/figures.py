@@ -7,9 +7,9 @@ stay as they are.
 
 from __future__ import annotations
 
-# One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures it);
-# within a family they differ for colour-blind readers too. Name by label or marker as well, never by
-# colour alone.
+# One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures
+# it); within a family they differ for colour-blind readers too. Name by label or marker as well,
+# never by colour alone.
 COLOUR = {
     # the nets of Table 1, and B with 5x5 filters
     "A": "#0072B2",
@@ -59,6 +59,7 @@ def use_style() -> None:
             "figure.facecolor": GROUND,
             "savefig.facecolor": GROUND,
             "savefig.bbox": "tight",
+            "savefig.pad_inches": 0.03,
             "figure.constrained_layout.use": True,
             "axes.facecolor": "none",
             "axes.edgecolor": INK,
@@ -103,7 +104,7 @@ def show_image(ax, image, title: str = "") -> None:
 
 
 def photo(fig, dpi: int = 120, quality: int = 78):
-    """A figure that holds photographs, as a JPEG to show; an SVG would carry every pixel unpacked."""
+    """A figure that holds photographs, as a JPEG; an SVG would carry every pixel unpacked."""
     from io import BytesIO
 
     import matplotlib.pyplot as plt
