@@ -1,7 +1,8 @@
-"""Pictures by (seed, split, index) never change: recorded runs, and what pages say of them, rest on that.
+"""Pictures by (seed, split, index) never change: recorded runs and the pages rest on that.
 
-The stored values were made before the set was split into rooms. The small pictures hold on any machine, to a
-grey level; the hashes hold bit for bit where a vector unit of the same kind computes the sines.
+The stored values were made before the set was split into rooms. The small pictures hold on any
+machine, to a grey level; the hashes hold bit for bit where a vector unit of the same kind computes
+the sines.
 """
 
 import base64
