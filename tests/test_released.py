@@ -25,7 +25,7 @@ def content(tmp_path_factory):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content`; `server.breaks`: bytes after which the connection ends, each time."""
+    """Serves `server.content`; `server.breaks`: bytes after which each connection ends."""
 
     def do_GET(self):
         server = self.server
