@@ -51,7 +51,7 @@ def write_notebook(
 
 
 def run(folder, module, *args):
-    env = {**os.environ, "PYTHONPATH": str(folder)}
+    env = {**os.environ, "PYTHONPATH": f"{folder}:{folder}/src"}
     r = subprocess.run(
         [sys.executable, "-m", f"tools.{module}", *args],
         cwd=folder,
