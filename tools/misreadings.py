@@ -122,20 +122,24 @@ def outputs(entries: list[Misreading], memory: Path | None = None) -> list[str]:
 
     SnippetFailed for one that raises.
     """
-    known = json.loads(memory.read_text()) if memory and memory.exists() else {}
+    known = json.loads(memory.read_text(encoding="utf-8")) if memory and memory.exists() else {}
     mark = package_mark()
     keys = [hashlib.sha256(f"{mark}{m.code}".encode()).hexdigest() for m in entries]
     due = [i for i, key in enumerate(keys) if key not in known]
     if due:
         jobs = json.dumps([(entries[i].wrong, entries[i].code) for i in due])
         command = [sys.executable, "-W", "ignore", "-c", RUNNER]
-        run = subprocess.run(command, input=jobs, capture_output=True, text=True, cwd=ROOT)
+        run = subprocess.run(
+            command, input=jobs, capture_output=True, text=True, encoding="utf-8", cwd=ROOT
+        )
         if run.returncode:
             raise SnippetFailed(f"{FILE.name}: {run.stderr.strip()}")
         known |= {keys[i]: text for i, text in zip(due, json.loads(run.stdout))}
     if memory:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({key: known[key] for key in keys}, indent=1) + "\n")
+        memory.write_text(
+            json.dumps({key: known[key] for key in keys}, indent=1) + "\n", encoding="utf-8"
+        )
     return [known[key] for key in keys]
 
 

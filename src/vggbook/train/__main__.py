@@ -106,7 +106,7 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
     fetched = not args.download or args.data not in ("imagenet", "folder")
     needs(fetched, "--download", True, f"no such option, since {args.data} cannot be downloaded")
     if args.init_from is not None:
-        trained(args.init_from)
+        trained(args.init_from, recipe.crop)
     file = args.out.exists() and not args.out.is_dir()
     needs(not file, "--out", str(args.out), "a folder; this is a file")
     if int(os.environ.get("RANK", 0)) == 0:

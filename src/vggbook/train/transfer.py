@@ -66,8 +66,8 @@ def copy_layers(
     """Copy weights and biases by layer name; a convolution's batch normalisation goes with it.
 
     Without ``names``: the first four convolutions of ``source`` and all its FC layers. With A as
-    the source these are conv1_1, conv2_1, conv3_1, conv3_2, fc1, fc2, fc3 (Sect. 3.1): by position it
-    cannot be done, the shapes differ. Returns the names. Raises ValueError, and copies nothing,
+    the source these are conv1_1, conv2_1, conv3_1, conv3_2, fc1, fc2, fc3 (Sect. 3.1): by position
+    it cannot be done, the shapes differ. Returns the names. Raises ValueError, and copies nothing,
     where ``target`` lacks a layer or has another shape.
     """
     have, want = named_layers(source), named_layers(target)
@@ -97,9 +97,10 @@ def _title(net: nn.Module) -> str:
     return net.config.name if isinstance(net, Network) else type(net).__name__
 
 
-def trained(source: Source) -> nn.Module:
+def trained(source: Source, image_size: int | tuple[int, int] = 224) -> nn.Module:
     """The net that ``init_from`` means: a net itself, torchvision's name for one ("vgg16"), a run's
-    checkpoint, or a file of released weights. CheckpointError says what is wrong with a file."""
+    checkpoint, or a file of released weights, for images of this size where the file does not tell.
+    CheckpointError says what is wrong with a file."""
     if isinstance(source, nn.Module):
         return source
     if not isinstance(source, str | Path):
@@ -107,26 +108,28 @@ def trained(source: Source) -> nn.Module:
         raise TypeError(expected("init_from", source, what))
     named = re.fullmatch(r"vgg1[1369](_bn)?", str(source)) and not Path(source).exists()
     try:
-        return _released(str(source)) if named else load_run(source).model
+        return _released(source, image_size) if named else load_run(source).model
     except CheckpointError as error:
-        if not Path(source).is_file():
+        file = Path(source)
+        if not file.is_file() or not file.stat().st_size:
             raise
         reason = str(error)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"init_from={str(source)!r}: {error}") from None
     try:
-        return _released(source)
+        return _released(source, image_size)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{reason}; and as released weights: {error}") from None
 
 
-def _released(source: str | Path) -> Network:
+def _released(source: str | Path, image_size: int | tuple[int, int]) -> Network:
     try:
-        return load_weights(source)
+        return load_weights(source, image_size=image_size)
     except ValueError as error:
         if not str(error).startswith("family="):
             raise
-        return load_weights(source, family="paper")  # who wrote the file decides on pixels only
+        # the file does not tell who trained it: that is of the pixels, and not of the weights
+        return load_weights(source, family="paper", image_size=image_size)
 
 
 def start_from(
@@ -139,7 +142,7 @@ def start_from(
     that read BGR has its first layer turned round, a division is for ``gain`` to make.
     """
     name = str(source) if isinstance(source, str | Path) else _title(source)
-    source = trained(source)
+    source = trained(source, getattr(model, "image_size", 224))
     have, want = named_layers(source), named_layers(model)
     names = tuple(have) if list(have) == list(want) else _four_and_fc(have)
     classes = [list(layers.values())[-1].weight.shape[0] for layers in (have, want)]
