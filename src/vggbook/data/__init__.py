@@ -7,10 +7,7 @@ standard deviation). What a data set is stands in `sets`.
 
 from .crops import as_pixels, colour_shift, isotropic_resize, random_crop_flip
 from .files import UnreadableImage, load_image
-from .files import rgb_tensor as _rgb
 from .keyed import hash_keys, mix, uniforms
-from .keyed import hash_keys as _hash
-from .keyed import uniforms as _uniforms
 from .loader import Loader
 from .published import open_dataset
 from .scenes import SHAPES, TEXTURES
@@ -28,9 +25,6 @@ __all__ = [
     "Loader",
     "ShapesDataset",
     "UnreadableImage",
-    "_hash",
-    "_rgb",
-    "_uniforms",
     "as_pixels",
     "colour_shift",
     "fetch",

@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from ..checks import choice, needs, whole
-from ..data import UnreadableImage
-from ..data import _fetch as fetch
+from ..data import UnreadableImage, fetch
 from .posteriors import count_classes, network_list, predict
 
 
