@@ -17,7 +17,7 @@ LEAST = {  # a count is divided, but not below this
     "batch": 4,
     "batch_size": 16,
     "rounds": 3,
-    "d_batch": 1,
+    "d_batch": 2,
     "d_rounds": 3,
     "max_epochs": 1,
     "deep_epochs": 1,
