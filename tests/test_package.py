@@ -1,4 +1,6 @@
-"""The package as pip builds it with the newest setuptools: what it holds, what it says of itself."""
+"""The package as pip builds it with the newest setuptools: what it holds, what it says of
+itself.
+"""
 
 import configparser
 import re

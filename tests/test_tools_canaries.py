@@ -1,4 +1,6 @@
-"""Canaries: in a temporary copy of the book with one small chapter, each kind of defect is put in and must be caught."""
+"""Canaries: in a temporary copy of the book with one small chapter, each kind of defect is put in
+and must be caught.
+"""
 
 import json
 import os
