@@ -15,7 +15,7 @@ LEAST = {  # a count is divided, but not below this
     "test": 48,
     "val_images": 48,
     "batch": 4,
-    "batch_size": 16,
+    "batch_size": 8,
     "rounds": 3,
     "d_batch": 2,
     "d_rounds": 3,
