@@ -86,7 +86,7 @@ class _Labelled:
 def _read(dataset: Any, indices: list[int], on_error: str) -> tuple[Any, Tensor, Mapping[int, str]]:
     """Images, labels (n,) and what was skipped; nothing where all of them were."""
     try:
-        images, labels, _, skipped = fetch(dataset, indices, on_error)
+        images, labels, _, skipped = fetch(dataset, indices, on_error=on_error)
     except UnreadableImage as error:
         if on_error == "error":
             raise
