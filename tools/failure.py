@@ -104,9 +104,9 @@ def explain(notebook: Path, executed: Path, log: str, cell_timeout: float) -> No
 
 
 def slow_cell(log: str) -> str:
-    """The first line of the cell that a time limit ended, from nbclient's message."""
-    quoted = re.search(r"contents of the cell were:\s*-+\s*(\S[^\n]*)|-{5,}\n(\S[^\n]*)", log)
-    return (quoted[1] or quoted[2]) if quoted and "CellTimeoutError" in log else ""
+    """The cell that a time limit ended, from nbclient's message."""
+    quoted = re.search(r"preview of the cell contents:\s*-+\s*(.*?)\s*-{5,}", log, re.S)
+    return quoted[1] if quoted and "CellTimeoutError" in log else ""
 
 
 def unreadable(notebook: Path) -> NotebookFailed | None:

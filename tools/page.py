@@ -21,7 +21,7 @@ from vggbook.book import profiles
 FOLDED = {
     "answer": ("hide-cell", "Answer"),
     "setup": ("hide-input", "Setup"),
-    "check": ("hide-input", "Code of this check"),
+    "check": ("hide-input", "Check"),
     "plot": ("hide-input", "Plot"),
     "checker": ("hide-input", "Checker"),
 }
@@ -76,6 +76,8 @@ def hero_first(cells: list[NotebookNode]) -> list[NotebookNode]:
     setup = cells[setups[0]]
     others = [cell for cell in cells if cell is not setup]
     at = others.index(cells[heroes[0]]) + 1
+    while at < len(others) and "check" in tags(others[at]):
+        at += 1
     return [*others[:at], setup, *others[at:]]
 
 
