@@ -260,6 +260,9 @@ def test_code_of_88_columns_neither_wraps_nor_scrolls(browser, base):
     context, wrong, seen = browser.new_context(viewport={"width": 1280, "height": 800}), [], 0
     for page in CHAPTERS:
         p, _ = visit(context, base, page)
+        p.evaluate(
+            "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
+        )
         blocks = p.evaluate("""() => [...document.querySelectorAll('.cell_input pre')].map(e => [
             Math.max(...e.textContent.split('\\n').map(l => l.length)), e.scrollWidth - e.clientWidth,
             getComputedStyle(e).whiteSpace, e.textContent.slice(0, 40)])""")
