@@ -50,6 +50,7 @@ SOURCES = {
     "code": "public code",
     "docs": "documentation and printed summaries",
     "ocr": "damaged copies of the text",
+    "own": "an earlier edition of this book",
     "contrived": "made up for this book, to show the mechanism",
 }
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
