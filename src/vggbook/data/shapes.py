@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -152,7 +153,7 @@ class ShapesDataset:
     def _numbers(self, index: Tensor, count: int) -> Tensor:
         return uniforms(hash_keys(self.seed, index * 3 + SPLITS.index(self.split)), count)
 
-    def _scenes(self, index: Tensor):
+    def _scenes(self, index: Tensor) -> Any:
         return draw_scene(self._look, self._numbers(index, COLUMN_COUNT), index % len(self.classes))
 
     def _frames(self, index: Tensor, size: int | None) -> Tensor:
