@@ -1,4 +1,6 @@
-"""A chapter on its way to the page: boxes, folds, ticks, figures for both themes, times; and the assembly of all pages."""
+"""A chapter on its way to the page: boxes, folds, ticks, figures for both themes, times; and the
+assembly of all pages.
+"""
 
 import json
 import os
