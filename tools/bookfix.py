@@ -251,6 +251,15 @@ def pictures(app, doctree, docname):
             box += image
 
 
+def numbered_formulas(app, doctree):
+    """A formula of several lines keeps its number: Sphinx's own environment allows none."""
+    for node in doctree.findall(nodes.math_block):
+        text = node.astext()
+        if r"\\" in text and r"\tag" in text and not node.get("nowrap"):
+            node["nowrap"] = node["no-wrap"] = True
+            node.children = [nodes.Text(rf"\[{text}\]")]
+
+
 def planned_chapters(app, pagename, templatename, context, doctree):
     """For the template of the sidebar: the table of contents with the chapters that are to come."""
     planned = app.config.html_context.get("planned") or {}
@@ -311,6 +320,7 @@ def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("doctree-read", explicit_targets)
+    app.connect("doctree-read", numbered_formulas)
     app.connect("doctree-resolved", pictures)
     app.connect("html-page-context", planned_chapters, priority=400)
     app.connect("html-page-context", without_unused, priority=900)
