@@ -1,4 +1,4 @@
-"""Kill training at random moments and let it go on, again and again: `python tests/killed_training.py --trials 20`.
+"""Kill training at random moments and let it go on: `python tests/killed_training.py --trials 20`.
 
 Every run is a process of its own, ended by SIGKILL. Prints one line of JSON.
 """

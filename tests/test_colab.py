@@ -23,12 +23,7 @@ from conftest import ROOT
 from tools import address
 from tools.stage import stage
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.environ.get("CI") != "true", reason="takes minutes: set CI=true to run it"
-    ),
-]
+pytestmark = pytest.mark.slow
 REPO = "somebody/vggbook"
 CONSTRAINTS = ROOT / "tests" / "colab" / "constraints.txt"
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
@@ -259,18 +254,6 @@ def test_versions_are_those_of_the_list(colab):
         n: v for n, v in wanted.items() if key(n) in have
     }
     assert {key(n) for n in (*dependencies(), *BESIDE)} <= {key(n) for n in wanted}
-
-
-def test_the_gpu_is_chosen_where_there_is_one(monkeypatch):
-    import torch
-
-    from vggbook.book import profiles
-
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.load("auto").profile == "gpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert profiles.load("auto").profile == "laptop"
 
 
 @pytest.fixture(scope="session")

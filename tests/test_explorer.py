@@ -16,7 +16,7 @@ from conftest import ROOT
 from torch import nn
 
 from tools import explorer
-from vggbook.arithmetic import smallest_image, walk
+from vggbook.arithmetic import count_parameters, smallest_image, walk
 from vggbook.configs import CONFIGS, Config, Conv, Pool
 
 SIZES = (96, 224, 227, 256, 448)
@@ -421,6 +421,36 @@ def test_it_fits_the_width(browser, width, theme):
             return inner.right > outer.right + 1 || inner.left < outer.left - 1;
         }).map((t) => t.textContent)""")
         assert not cut, cut
+        long = page.evaluate("""() => [...document.querySelectorAll(".explorer select")].map((e) => {
+            const [style, pen] = [getComputedStyle(e), document.createElement("canvas").getContext("2d")];
+            pen.font = `${style.fontSize} ${style.fontFamily}`;
+            const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - 20;
+            return [...e.options].map((o) => [o.text, pen.measureText(o.text).width - room]);
+        }).flat().filter(([, over]) => over > 0)""")
+        assert not long, long
+
+
+@pytest.mark.parametrize(
+    "family", ["DejaVu Sans", "Liberation Sans", "Noto Sans", "DejaVu Sans Mono"]
+)
+def test_its_drawings_fit_in_any_font(browser, family):
+    with opened(browser, NETWORK + STACK, viewport={"width": 320, "height": 800}) as page:
+        page.add_style_tag(content=f"* {{ font-family: '{family}' !important; }}")
+        page.set_viewport_size({"width": 322, "height": 800})
+        page.wait_for_timeout(100)
+        cut = page.evaluate("""() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
+            const [inner, outer] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
+            return inner.right > outer.right + 1 || inner.left < outer.left - 1;
+        }).map((t) => t.textContent)""")
+        assert not cut, cut
+
+
+def test_the_page_says_where_the_parameters_lie():
+    rows = [r for r in walk("D") if r.kind == "fc"]
+    total = count_parameters("D")
+    text = " ".join((ROOT / "book/explorer.md").read_text(encoding="utf-8").split())
+    first, all_three = 100 * rows[0].params / total, 100 * sum(r.params for r in rows) / total
+    assert f"{first:.0f}% lie in the first FC layer and {all_three:.0f}% in the three" in text
 
 
 def test_without_a_script_the_page_s_own_text_remains(browser):

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tools.address import address, install_cell
+from tools.address import address, branch, install_cell, untitled
 from tools.execute import stamp
 from tools.ledger import MIME
 from tools.notebook import normalise
@@ -57,10 +57,12 @@ def test_stripped_and_with_stable_ids(path):
 @each
 def test_install_cell_comes_first_and_parameters_follow(path):
     cells = code(read(path))
-    assert cells[0].source == install_cell(address())
+    assert untitled(cells[0].source) == install_cell(address(), branch())
     assert "setup" in tags(cells[0])
     marked = [c for c in cells if "parameters" in tags(c)]
-    assert [c.source for c in marked] == ['profile = "auto"']
+    lines = [line for c in marked for line in c.source.splitlines()]
+    assert lines[:2] == ['profile = "auto"', "strict = False"]
+    assert lines[2:] in ([], ['weights = "auto"'])
 
 
 @each
@@ -166,7 +168,7 @@ def test_execution_is_clean_and_of_this_notebook(path):
             )
     ran = [c.source for c in nb.cells if "injected-parameters" not in tags(c)]
     assert ran == [c.source for c in read(path).cells]
-    record = json.loads((EXECUTED / "runs" / f"{path.stem}.json").read_text())
+    record = json.loads((EXECUTED / "runs" / f"{path.stem}.json").read_text(encoding="utf-8"))
     assert record["stamp"] == stamp(path, record["profile"]), (
         "older than its sources: run make book"
     )

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vggbook import ClaimError, claims, nets_before_vgg, paper, tables
 from vggbook.book import claims as claims_module
-from vggbook.book import figures, photos, profiles
+from vggbook.book import figures, photos
 from vggbook.book.claims import KINDS, load_claims
 from vggbook.paper import PaperDataError, load_yaml
 
@@ -407,50 +407,6 @@ def test_the_other_files():
     assert set(nets_before_vgg()["nets"]) == {"VGG-F", "VGG-M", "VGG-S", "AlexNet"}
     for row in tables()["table_3"]["rows"]:
         assert len(row) == len(tables()["table_3"]["columns"])
-
-
-# ---- profiles ----------------------------------------------------------------------------------------------------------------
-
-
-def test_profiles(monkeypatch):
-    assert set(profiles.NAMES) == {"ci", "laptop", "gpu"}
-    for profile in profiles.NAMES:
-        loaded = profiles.load(profile)
-        assert (
-            loaded.profile == profile
-            and loaded.device in ("cpu", "cuda")
-            and isinstance(loaded.seed, int)
-        )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("CI", "true")
-    assert profiles.load().profile == "ci"
-    monkeypatch.delenv("CI")
-    assert profiles.load("auto").profile == "laptop"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.load().profile == "gpu"
-
-
-def test_every_profile_has_the_same_settings():
-    data = [
-        load_yaml(Path(profiles.__file__).with_name(f"{profile}.yaml"))
-        for profile in profiles.NAMES
-    ]
-    keys = [{section: sorted(values or {}) for section, values in each.items()} for each in data]
-    assert keys[0] == keys[1] == keys[2]
-
-
-@pytest.mark.parametrize("profile", ["fast", "", None, "CI", 3, ["ci"]])
-def test_an_unknown_profile(profile):
-    message = f"profile={profile!r} does not exist; choose 'auto' or one of 'ci', 'gpu', 'laptop'"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        profiles.load(profile)
-
-
-def test_a_chapter_without_settings():
-    with pytest.raises(
-        ValueError, match="chapter='99' has no settings in profile 'ci'; those with settings:"
-    ):
-        profiles.load("ci", chapter="99")
 
 
 # ---- figures and photographs -------------------------------------------------------------------------------------------------

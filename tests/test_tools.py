@@ -23,7 +23,7 @@ def project(tmp_path, monkeypatch):
     for name in ("src/vggbook/book/profiles", "results", "notebooks"):
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "src/vggbook/a.py").write_text("x = 1\n")
-    (tmp_path / "src/vggbook/book/profiles/ci.yaml").write_text("n: 1\n")
+    (tmp_path / "src/vggbook/book/profiles/cpu.yaml").write_text("n: 1\n")
     (tmp_path / "results/r.json").write_text("{}\n")
     (tmp_path / "notebooks/01_a.ipynb").write_text("{}")
     monkeypatch.setattr(execute, "ROOT", tmp_path)
@@ -32,7 +32,7 @@ def project(tmp_path, monkeypatch):
     execute.shared_hash.cache_clear()
 
 
-def stamp_of(project, profile="ci"):
+def stamp_of(project, profile="cpu"):
     execute.shared_hash.cache_clear()
     return execute.stamp(project / "notebooks/01_a.ipynb", profile)
 
@@ -41,7 +41,7 @@ def stamp_of(project, profile="ci"):
     "name",
     [
         "src/vggbook/a.py",
-        "src/vggbook/book/profiles/ci.yaml",
+        "src/vggbook/book/profiles/cpu.yaml",
         "results/r.json",
         "notebooks/01_a.ipynb",
     ],
@@ -54,7 +54,7 @@ def test_stamp_sees_every_input(project, name):
 
 
 def test_stamp_sees_new_files_profile_versions_and_machine(project, monkeypatch):
-    stamps = {stamp_of(project), stamp_of(project, "laptop")}
+    stamps = {stamp_of(project), stamp_of(project, "gpu")}
     (project / "results/new.json").write_text("{}")
     stamps.add(stamp_of(project))
     monkeypatch.setattr(execute, "versions", lambda: {"torch": "0"})
@@ -72,9 +72,7 @@ def test_stamp_ignores_bytecode(project):
 
 
 def test_execute_refuses_an_unknown_profile():
-    with pytest.raises(
-        ValueError, match=r"profile must be one of auto, ci, laptop, gpu, got 'huge'"
-    ):
+    with pytest.raises(ValueError, match=r"profile='huge': expected one of 'auto', 'cpu', 'gpu'"):
         execute.execute([], "huge")
 
 
@@ -165,7 +163,7 @@ def test_page_hides_what_only_tools_need():
     nb = nbformat.v4.new_notebook(
         cells=[
             cell(
-                "profile = 'ci'", metadata={"tags": ["injected-parameters"], "papermill": {"x": 1}}
+                "profile = 'cpu'", metadata={"tags": ["injected-parameters"], "papermill": {"x": 1}}
             ),
             cell("1", metadata={"tags": ["answer"]}),
             cell("2", metadata={"tags": ["setup"]}),
@@ -176,7 +174,7 @@ def test_page_hides_what_only_tools_need():
         "versions": execute.versions(),
         "date": "d",
         "seconds": 1.5,
-        "profile": "ci",
+        "profile": "cpu",
         "commit": "",
         "device": "a <b>",
     }
@@ -353,6 +351,10 @@ def test_address_is_written_everywhere_and_back(copy):
         "git+https://github.com/some-body/the.book" in (copy / "notebooks/01_a.ipynb").read_text()
     )
     assert address.write("some-body/the.book", copy) == []
+    address.write("some-body/the.book", copy, branch="colab")
+    assert address.branch(copy) == "colab" and address.disagreements(copy) == []
+    assert "the.book@colab" in (copy / "notebooks/01_a.ipynb").read_text(encoding="utf-8")
+    assert "/blob/colab/notebooks/01_" in (copy / "README.md").read_text(encoding="utf-8")
     address.write(None, copy)
     if address.address() is None:
         assert {p: p.read_text() for p in before} == before
@@ -406,21 +408,59 @@ def test_notebook_round_trip(tmp_path, monkeypatch):
         nbformat.v4.new_markdown_cell("# T\n\nwith $x$"),
         nbformat.v4.new_code_cell(address.install_cell("old/name"), metadata={"tags": ["setup"]}),
         nbformat.v4.new_code_cell("%matplotlib inline\nx = 1", metadata=meta),
-        nbformat.v4.new_code_cell("x"),
-        nbformat.v4.new_code_cell("x"),
+        nbformat.v4.new_code_cell("x", metadata={"tags": ["answer"]}),
+        nbformat.v4.new_code_cell("x", metadata={"tags": ["answer"]}),
     ]
     nb = notebook.normalise(nbformat.v4.new_notebook(cells=cells))
     nbformat.write(nb, tmp_path / "notebooks/02_a.ipynb")
     before = (tmp_path / "notebooks/02_a.ipynb").read_bytes()
-    notebook.to_text("02")
+    text = notebook.to_text("02").read_text(encoding="utf-8")
+    assert "@title" not in text and "cellView" not in text and "source_hidden" not in text
     notebook.to_notebook("02")
     assert (tmp_path / "notebooks/02_a.ipynb").read_bytes() == before
     assert (
-        nb.cells[1].source == address.install_cell(address.address())
+        nb.cells[1].source == "# @title Setup\n" + address.install_cell(address.address())
         and len({c.id for c in nb.cells}) == 5
     )
     with pytest.raises(SystemExit, match="got '07'; there: 02_a"):
         notebook.to_text("07")
+
+
+@pytest.mark.parametrize(
+    "tags, title",
+    [
+        (["setup"], "Setup"),
+        (["check"], "Check"),
+        (["plot", "hero"], "Plot"),
+        (["checker"], "Checker"),
+        (["answer"], "Answer"),
+        (["parameters"], None),
+        (["live"], None),
+        ([], None),
+    ],
+)
+def test_folds_for_colab_and_jupyterlab_come_from_the_tags(tags, title):
+    """Colab folds by cellView and shows the @title; JupyterLab folds by source_hidden (nbformat's own field)."""
+    cell = nbformat.v4.new_code_cell("x = 1\n# @title Mine", metadata={"tags": tags}, id="kept")
+    text = nbformat.v4.new_markdown_cell("text", metadata={"tags": tags})
+    nb = nbformat.v4.new_notebook(cells=[text, cell])
+    once = notebook.normalise(nbformat.from_dict(nb), nb)
+    twice = notebook.normalise(nbformat.from_dict(once), once)
+    assert once == twice
+    found = once.cells[1]
+    assert found.id == "kept"
+    assert found.source == (f"# @title {title}\n" if title else "") + "x = 1\n# @title Mine"
+    folds = {"cellView": "form", "jupyter": {"source_hidden": True}} if title else {}
+    assert {k: v for k, v in found.metadata.items() if k != "tags"} == folds
+    assert once.cells[0].source == "text" and set(once.cells[0].metadata) <= {"tags"}
+
+
+def test_a_fold_goes_with_its_tag():
+    cell = nbformat.v4.new_code_cell("x = 1", metadata={"tags": ["plot"]}, id="a")
+    nb = notebook.normalise(nbformat.v4.new_notebook(cells=[cell]))
+    nb.cells[0].metadata["tags"] = []
+    again = notebook.normalise(nb, nb)
+    assert again.cells[0].source == "x = 1" and not again.cells[0].metadata
 
 
 def test_check_finds_each_kind_of_problem(tmp_path):
@@ -441,7 +481,7 @@ def test_check_finds_each_kind_of_problem(tmp_path):
     ]
 
 
-@pytest.mark.parametrize("version", ["3.9.18", "3.14.0"])
+@pytest.mark.parametrize("version", ["3.9.18", "3.10.13", "3.14.1", "3.15.0"])
 def test_setup_refuses_other_pythons_and_says_which(tmp_path, version):
     fake = tmp_path / "python3"
     code = f'case "$1" in -V) echo Python {version};; *) exit 1;; esac\n'
@@ -452,7 +492,7 @@ def test_setup_refuses_other_pythons_and_says_which(tmp_path, version):
         ["sh", str(ROOT / "tools/setup.sh")], env=env, capture_output=True, text=True
     )
     assert (
-        r.returncode == 1 and f"is Python {version}; the book needs Python 3.10 to 3.13" in r.stderr
+        r.returncode == 1 and f"is Python {version}; the book needs Python 3.11 to 3.14" in r.stderr
     )
     assert not (tmp_path / "venv").exists()
 
@@ -468,7 +508,7 @@ def test_setup_says_what_to_do_without_python(tmp_path):
     )
     assert (
         r.returncode == 1
-        and "no Python 3.10 to 3.13 here" in r.stderr
+        and "no Python 3.11 to 3.14 (3.14.1 excepted" in r.stderr
         and "apt install python3-venv" in r.stderr
     )
 

@@ -80,5 +80,5 @@ def photo() -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "configs.js").write_text(config_script())
+    (FOLDER / "configs.js").write_text(config_script(), encoding="utf-8")
     photo()
