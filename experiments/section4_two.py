@@ -50,7 +50,7 @@ class Design:
     branch_updates: int = 2048  # of a net that goes on from S = 256
     branch_rate: float = 0.02
     gate: float = 10.0  # largest error on training pictures, in per cent, of a net trained to its end
-    seeds: tuple[int, ...] = tuple(range(200, 205))
+    seeds: tuple[int, ...] = tuple(range(200, 208))
 
     def pixels(self, paper: int) -> int:
         """A size of the paper here: 256 -> 73, 384 -> 110, 512 -> 146."""
