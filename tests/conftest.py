@@ -67,3 +67,10 @@ def browser():
         b = p.chromium.launch(executable_path=path, args=arguments)
         yield b
         b.close()
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that drive a browser can be chosen: tools/test.sh runs them beside the others."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")

@@ -34,17 +34,19 @@ from vggbook.book import profiles
 small = profiles.shrunk("gpu")
 profiles.read = lambda name: small
 torchvision.datasets.Imagenette._ARCHIVES = {archives}
-fit = vggbook.train.fit
 
 
-def noted(recipe, train, *args, **options):
-    row = [recipe.config, recipe.width, recipe.crop, recipe.batch_size, recipe.max_epochs]
-    with open({notes!r}, "a", encoding="utf-8") as file:
-        file.write(json.dumps([*row, len(train)]) + "\\n")
-    return fit(recipe, train, *args, **options)
+def noting(train_a_net):
+    def noted(recipe, train, *args, **options):
+        row = [recipe.config, recipe.width, recipe.crop, recipe.batch_size, recipe.max_epochs]
+        with open({notes!r}, "a", encoding="utf-8") as file:
+            file.write(json.dumps([*row, len(train)]) + "\\n")
+        return train_a_net(recipe, train, *args, **options)
+
+    return noted
 
 
-vggbook.train.fit = noted
+vggbook.train.fit = noting(vggbook.train.fit)
 """
 WNIDS = (
     *("n01440764", "n02102040", "n02979186", "n03000684", "n03028079"),

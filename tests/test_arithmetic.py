@@ -23,7 +23,7 @@ from vggbook import (
     to_dense,
     trace,
 )
-from vggbook.arithmetic import last_map, smallest_image, walk
+from vggbook.arithmetic import last_map, out_side, smallest_image, walk
 from vggbook.configs import LRN, Config, Conv, Pool
 
 TABLE_1 = ["A", "A-LRN", "B", "C", "D", "E"]
@@ -107,6 +107,16 @@ def test_last_map_is_what_the_first_fc_layer_reads(name, size):
     images = torch.empty(1, 3, *model.image_size, device="meta")
     assert model.features(images).shape[1:] == (channels, height, width)
     assert model.classifier[0].in_features == channels * height * width
+
+
+@pytest.mark.parametrize("kernel", [2, 3])
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+@pytest.mark.parametrize("ceil", [False, True])
+def test_sides_of_pools_are_pytorchs(kernel, stride, ceil):
+    pool = nn.MaxPool2d(kernel, stride, ceil_mode=ceil)
+    for side in range(kernel, 30):
+        out = pool(torch.empty(1, 1, side, side, device="meta"))
+        assert out_side(Pool(kernel, stride, ceil), side) == out.shape[2]
 
 
 def test_rows_of_batch_norm():

@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 
 from tools.address import address, branch, install_cell, untitled
+from tools.boxes import BOX, blocks
 from tools.execute import stamp
 from tools.ledger import MIME
 from tools.notebook import normalise
-from tools.stage import BOX, blocks
 from vggbook import claims
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))

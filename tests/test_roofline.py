@@ -75,7 +75,7 @@ def test_eager_bytes_equal_the_sizes_of_the_tensors_that_pytorch_hands_to_its_ke
     assert ours("conv") == pytest.approx(seen.bytes["convolution"], rel=small)
     assert ours("ReLU") == pytest.approx(seen.bytes["relu_"], rel=small)
     assert ours("ReLU gradient") == pytest.approx(seen.bytes["threshold_backward"], rel=small)
-    # PyTorch's pooling gradient is also handed the pooling's input, of which it reads only the shape
+    # PyTorch's pooling gradient is also handed the pooling's input; it reads only the shape
     pooled_inputs = sum(4 * 3 * math.prod(s) for s in pooled_maps(name))
     assert ours("pool gradient") == seen.bytes["max_pool2d_with_indices_backward"] - pooled_inputs
 
@@ -104,7 +104,7 @@ def test_floor_agrees_with_an_independent_program(training, fusion):
 
 
 def test_one_convolution_by_hand():
-    """32 images of 3 x 8 x 8, a 3x3 convolution to 16 channels, pooling to 4 x 4; then 256 values to 10 classes."""
+    """32 images of 3 x 8 x 8, a 3x3 convolution to 16 channels, pooling; then 10 classes."""
     net = Config("one", (Conv(16), Pool()), fc=())
     device = Device("unit", 1.0, 1.0, value_bytes=2, multiple=1)
     step = roofline(net, device, batch=32, fusion="conv", image_size=8, num_classes=10)
@@ -194,7 +194,7 @@ def test_all_reduce_hides_behind_the_convolutions_because_the_fc_gradients_come_
 
 
 def test_all_reduce_timeline_against_a_list_of_events():
-    """Two layers, a bucket each: the second bucket waits for the first where the network is slow."""
+    """Two layers, a bucket each: the second bucket waits for the first where the net is slow."""
     net = Config("one", (Conv(16), Pool()), fc=())
     device = Device("unit", 1e6, 1e6)
     step = roofline(net, device, batch=4, image_size=8, num_classes=10)

@@ -1,19 +1,14 @@
-"""The parts of the machinery one by one: stamps, the upgrade of Markdown, the ledger's arithmetic, the address, setup."""
+"""The parts of the machinery one by one: stamps, the address, notebooks as text, folds, setup."""
 
-import json
 import os
 import subprocess
 import sys
 
 import nbformat
 import pytest
-import yaml
 from conftest import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tools import address, check, execute, ledger, notebook, stage
-from vggbook import claims
+from tools import address, check, execute, notebook, stage
 
 # Stamps
 
@@ -74,248 +69,6 @@ def test_stamp_ignores_bytecode(project):
 def test_execute_refuses_an_unknown_profile():
     with pytest.raises(ValueError, match=r"profile='huge': expected one of 'auto', 'cpu', 'gpu'"):
         execute.execute([], "huge")
-
-
-# The page's Markdown
-
-
-@pytest.mark.parametrize(
-    "first, heading, css",
-    [
-        ("> **Objectives.**", "[Objectives]{.box-kind}", "objectives"),
-        ("> **Paper, Sect. 2.3.** text", "[Paper]{.box-kind} Sect. 2.3", "paper"),
-        (
-            "> **Paper, Sect. 2.3**, in our words. text",
-            "[Paper]{.box-kind} Sect. 2.3, in our words",
-            "paper",
-        ),
-        (
-            "> **Deviation: channels last.** text",
-            "[Deviation:]{.box-kind} channels last",
-            "deviation",
-        ),
-        ("> **Trap: is it 308?** text", "[Trap:]{.box-kind} is it 308?", "trap"),
-        ("> **Take-aways.** text", "[Take-aways]{.box-kind}", "takeaways"),
-        ("> **How sure.** text", "[How sure]{.box-kind}", "sure"),
-    ],
-)
-def test_boxes(first, heading, css):
-    text, _ = stage.box(first + "\n> - more", "02_x")
-    assert text.startswith(f"::::::{{admonition}} {heading}\n:class: {css}\n") and text.endswith(
-        "- more\n::::::"
-    )
-
-
-def test_only_traps_are_collected_with_the_code_that_follows():
-    nb = nbformat.v4.new_notebook(
-        cells=[
-            nbformat.v4.new_markdown_cell(
-                "> **Paper, Sect. 1.** x\n\n> **Trap: two pools.** It has *five*."
-            ),
-            nbformat.v4.new_code_cell("print(5)"),
-            nbformat.v4.new_code_cell("print(6)"),
-        ]
-    )
-    page, traps = stage.page(nb, "02_x", {})
-    assert traps == [
-        stage.Trap("two pools", "It has *five*.", "trap-02-two-pools", "02_x", "print(5)")
-    ]
-    assert ":name: trap-02-two-pools" in page.cells[0].source
-    body = stage.misreadings(traps, {"02_x": "Fields"})
-    assert (
-        "## Fields" in body
-        and "### Two pools" in body
-        and "print(5)" in body
-        and "](#trap-02-two-pools)" in body
-    )
-
-
-def test_plain_quotes_and_fenced_code_stay():
-    source = "> just a quote\n\n```\n> **Trap: not one.** in code\n```"
-    assert stage.markdown(source, "02_x")[0].split() == source.split()
-
-
-@given(
-    st.lists(
-        st.sampled_from(["text", "> quote", "```", "~~~", "", "> **Nothing.** x", "# head"]),
-        min_size=1,
-    )
-)
-def test_blocks_lose_no_line(lines):
-    assert "\n".join(text for _, text in stage.blocks("\n".join(lines))) == "\n".join(lines)
-
-
-def test_exercise_heading():
-    assert (
-        stage.markdown("### Exercise 2.1 (compute): fields", "02_x")[0]
-        == "### Exercise 2.1: fields [compute]{.exercise-kind}"
-    )
-
-
-def test_links_move_with_their_text():
-    assert stage.relocate("[a](03_x.ipynb) [b](../book/glossary.md#y) [c](https://z.org)") == (
-        "[a](../notebooks/03_x.ipynb) [b](glossary.md#y) [c](https://z.org)"
-    )
-
-
-def test_page_hides_what_only_tools_need():
-    cell = nbformat.v4.new_code_cell
-    nb = nbformat.v4.new_notebook(
-        cells=[
-            cell(
-                "profile = 'cpu'", metadata={"tags": ["injected-parameters"], "papermill": {"x": 1}}
-            ),
-            cell("1", metadata={"tags": ["answer"]}),
-            cell("2", metadata={"tags": ["setup"]}),
-        ],
-        metadata={"papermill": {"path": "/somewhere"}},
-    )
-    run = {
-        "versions": execute.versions(),
-        "date": "d",
-        "seconds": 1.5,
-        "profile": "cpu",
-        "commit": "",
-        "device": "a <b>",
-    }
-    page, _ = stage.page(nb, "01_x", run)
-    assert [c.metadata.get("tags") for c in page.cells[:3]] == [
-        ["remove-cell"],
-        ["answer", "hide-cell"],
-        ["setup", "hide-input"],
-    ]
-    assert page.cells[1].metadata["mystnb"]["code_prompt_show"] == "Answer"
-    assert "papermill" not in json.dumps(page) and "a &lt;b&gt;" in page.cells[-1].source
-
-
-def test_stage_names_what_the_table_of_contents_and_the_files_disagree_about(tmp_path):
-    (tmp_path / "_toc.yml").write_text(
-        yaml.safe_dump({"root": "book/a", "parts": [{"chapters": [{"file": "book/b"}]}]})
-    )
-    (tmp_path / "book").mkdir()
-    (tmp_path / "book/a.md").write_text("# A\n")
-    (tmp_path / "book/c.md").write_text("# C\n")
-    with pytest.raises(ValueError, match=r"not written: \['book/b'\]; not listed: \['book/c'\]"):
-        stage.stage(tmp_path, tmp_path / "site", tmp_path / "executed")
-
-
-def test_writer_leaves_unchanged_files_alone_and_sweeps_stale_ones(tmp_path):
-    for names in (["a/x", "y"], ["y"]):
-        w = stage.Writer(tmp_path)
-        for n in names:
-            w.put(n, "same")
-        w.sweep()
-        os.utime(tmp_path / "y", (1, 1)) if names == ["a/x", "y"] else None
-    assert [p.name for p in tmp_path.iterdir()] == ["y"] and (tmp_path / "y").stat().st_mtime == 1
-
-
-# The ledger
-
-
-def entry(status, *keys, found=None):
-    return {
-        "id": "x",
-        "status": status,
-        "keys_checked": list(keys),
-        "found": found,
-        "evidence": "",
-        "anchor": "claim-x",
-        "notebook": "01_a",
-    }
-
-
-@pytest.mark.parametrize(
-    "keys, entries, expected",
-    [
-        ("ab", [], ("open", ["a", "b"])),
-        ("ab", [entry("verified", "a")], ("open", ["b"])),
-        ("ab", [entry("verified", "a"), entry("derived", "b")], ("verified", [])),
-        (
-            "ab",
-            [entry("verified", "a"), entry("quoted", "a", "b")],
-            ("quoted", []),
-        ),  # a part alone never lifts the whole
-        ("ab", [entry("quoted", "a", "b"), entry("reproduced", "a", "b")], ("reproduced", [])),
-        (
-            "ab",
-            [entry("not reproduced", "a", "b"), entry("verified", "a", "b")],
-            ("not reproduced", []),
-        ),
-        (
-            "ab",
-            [entry("not reproduced", "a", "b"), entry("reproduced", "a", "b")],
-            ("reproduced", []),
-        ),
-        ("", [entry("derived")], ("derived", [])),
-        ("", [], ("open", [])),
-    ],
-)
-def test_status_needs_all_keys(keys, entries, expected):
-    assert ledger.status(set(keys), entries) == expected
-
-
-def bundle(claim_id, value, **kwargs):
-    output = nbformat.v4.new_output(
-        "display_data", data=claims()[claim_id].check(value, **kwargs).bundle()
-    )
-    return nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("x", outputs=[output])])
-
-
-def test_ledger_of_real_claims():
-    c = next(c for c in claims() if len(c.keys) > 1 and c.kind == "arithmetic")
-    first, *rest = c.keys
-    one, other = (
-        {k: v for k, v in c.value.items() if k == first},
-        {k: v for k, v in c.value.items() if k != first},
-    )
-    rows = {r["id"]: r for r in ledger.entries({"01_a": bundle(c.id, one, part=True)})}
-    assert len(rows) == len(claims()) == 174
-    assert rows[c.id]["status"] == "open" and rows[c.id]["missing"] == sorted(rest)
-    nbs = {"01_a": bundle(c.id, one, part=True), "02_b": bundle(c.id, other, part=True)}
-    rows = ledger.entries(nbs)
-    row = next(r for r in rows if r["id"] == c.id)
-    assert (
-        row["status"] == "derived"
-        and row["found"] == c.value
-        and [x["notebook"] for x in row["cells"]] == ["01_a", "02_b"]
-    )
-    assert ledger.counts(rows) == {
-        "derived": 1,
-        "verified": 0,
-        "reproduced": 0,
-        "not reproduced": 0,
-        "quoted": 0,
-        "open": 173,
-    }
-    page = ledger.render(rows, {"01_a": "A", "02_b": "B"})
-    assert (
-        f'id="{c.id}"' in page
-        and "../notebooks/02_b.html#" in page
-        and page.count("<tr id=") == 174
-    )
-
-
-def test_ledger_refuses_unknown_claims_and_knows_every_section():
-    nb = bundle("params-d", claims()["params-d"].value)
-    nb.cells[0].outputs[0].data[ledger.MIME]["id"] = "no-such-claim"
-    with pytest.raises(ValueError, match="no-such-claim"):
-        ledger.entries({"01_a": nb})
-    assert {c.section for c in claims()} <= set(ledger.SECTIONS)
-
-
-@pytest.mark.parametrize(
-    "value, text",
-    [
-        (None, "–"),
-        (True, "yes"),
-        (138357544, "138,357,544"),
-        (7.25, "7.25"),
-        ({"top_1": 24.8}, "top 1 24.8"),
-        ([1, [2, 3]], "1, (2, 3)"),
-    ],
-)
-def test_values_for_readers(value, text):
-    assert ledger.shown(value) == text
 
 
 # The address
@@ -440,7 +193,9 @@ def test_notebook_round_trip(tmp_path, monkeypatch):
     ],
 )
 def test_folds_for_colab_and_jupyterlab_come_from_the_tags(tags, title):
-    """Colab folds by cellView and shows the @title; JupyterLab folds by source_hidden (nbformat's own field)."""
+    """Colab folds by cellView and shows the @title; JupyterLab folds by source_hidden (nbformat's
+    own field).
+    """
     cell = nbformat.v4.new_code_cell("x = 1\n# @title Mine", metadata={"tags": tags}, id="kept")
     text = nbformat.v4.new_markdown_cell("text", metadata={"tags": tags})
     nb = nbformat.v4.new_notebook(cells=[text, cell])
@@ -466,9 +221,12 @@ def test_a_fold_goes_with_its_tag():
 def test_check_finds_each_kind_of_problem(tmp_path):
     (tmp_path / "b.html").write_text('<main><p id="here"></p></main>')
     (tmp_path / "a.html").write_text(
-        '<main><a href="b.html#here">ok</a><a href="b.html#gone">x</a><a href="c.html">x</a><a href="https://x.org">ok</a>'
-        '<img src="b.html" alt=" "><img src="b.html" alt="says something"><svg></svg><svg aria-label="a drawing"></svg>'
-        '<script src="https://cdn.example/x.js"></script><style>@import url(//fonts.example/f.css);</style><i id="k"></i><i id="k"></i></main>'
+        '<main><a href="b.html#here">ok</a><a href="b.html#gone">x</a><a href="c.html">x</a>'
+        '<a href="https://x.org">ok</a><img src="b.html" alt=" ">'
+        '<img src="b.html" alt="says something"><svg></svg><svg aria-label="a drawing"></svg>'
+        '<script src="https://cdn.example/x.js"></script>'
+        "<style>@import url(//fonts.example/f.css);</style>"
+        '<i id="k"></i><i id="k"></i></main>'
     )
     assert [p.split(": ", 1)[1][:32] for p in check.problems(tmp_path)] == [
         "dead link b.html#gone: no such a",

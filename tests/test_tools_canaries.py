@@ -1,4 +1,6 @@
-"""Canaries: in a temporary copy of the book with one small chapter, each kind of defect is put in and must be caught."""
+"""Canaries: in a temporary copy of the book with one small chapter, each kind of defect is put in
+and must be caught.
+"""
 
 import json
 import os
@@ -51,7 +53,7 @@ def write_notebook(
 
 
 def run(folder, module, *args):
-    env = {**os.environ, "PYTHONPATH": str(folder)}
+    env = {**os.environ, "PYTHONPATH": f"{folder}:{folder}/src"}
     r = subprocess.run(
         [sys.executable, "-m", f"tools.{module}", *args],
         cwd=folder,

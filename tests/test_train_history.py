@@ -37,6 +37,9 @@ def test_history_is_a_plot():
     assert left.lines[0].get_ydata().tolist() == [2.0, 1.5, 1.0, 0.5]
     assert left.lines[-1].get_linestyle() == ":"  # the rate fell
     assert left.lines[-1].get_xdata() == [1, 1]  # after the first epoch
+    assert (left.get_xlabel(), left.get_ylabel()) == ("epochs", "loss (nats)")
+    assert (right.get_xlabel(), right.get_ylabel()) == ("epochs", "validation top-1 error (%)")
+    assert right.get_ylim() == (0, 100) and left.get_xlim() == right.get_xlim() == (0, 2.04)
     history.plot(axes, label="D")
     shown = [line for line in right.lines if line.get_label() in "BD"]
     assert len({line.get_marker() for line in shown}) == 2

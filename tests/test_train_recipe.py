@@ -126,6 +126,19 @@ def test_bad_options_are_named(name, value, words):
     assert str(error.value).startswith(f"{name}={value!r}: expected ")
 
 
+def test_options_by_default_change_nothing():
+    assert asdict(Options()) == {
+        **dict.fromkeys(["mean", "eigen", "micro_batch"]),
+        **dict.fromkeys(["device", "precision"], "auto"),
+        "compile": False,
+        "workers": 0,
+        "on_error": "error",
+        "save_minutes": 10.0,
+        "freeze": (),
+        "log": print,
+    }
+
+
 def test_options_are_frozen_and_can_be_overridden():
     options = Options(device="cpu", workers=2)
     with pytest.raises(FrozenInstanceError):

@@ -65,7 +65,10 @@ def failed_cell(executed: Path) -> tuple[int, str, str, str] | None:
     """Number of the cell that raised, counted from 1 among all cells; its line, its error, the
     traceback.
     """
-    cells = nbformat.read(executed, 4).cells if executed.exists() else []
+    try:
+        cells = nbformat.read(executed, 4).cells
+    except (OSError, ValueError, nbformat.reader.NotJSONError):  # absent, or cut by a full disk
+        return None
     own = [c for c in cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     own = [c for c in own if "injected-parameters" not in c.metadata.get("tags", [])]
     for number, cell in enumerate(own, 1):

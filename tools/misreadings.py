@@ -50,6 +50,7 @@ SOURCES = {
     "code": "public code",
     "docs": "documentation and printed summaries",
     "ocr": "damaged copies of the text",
+    "own": "an earlier edition of this book",
     "contrived": "made up for this book, to show the mechanism",
 }
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
@@ -187,7 +188,7 @@ def render(traps: list[Trap], entries: list[Misreading], printed: list[str]) -> 
     """The page's body: a section a topic, in each the chapters' traps and the file's entries."""
     lines: dict[str, list[str]] = {topic: [] for topic in TOPICS}
     for trap in traps:
-        lines[TOPIC_OF[trap.notebook[:2]]].append(trap_line(trap))
+        lines[TOPIC_OF.get(trap.notebook[:2], "code")].append(trap_line(trap))
     for m, text in zip(entries, printed):
         lines[m.topic].append(entry(m, text))
     return "\n\n".join(

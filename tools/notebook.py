@@ -86,8 +86,9 @@ def pick(folder: Path, name: str, suffix: str) -> Path:
     found = sorted(folder.glob(f"{name}*{suffix}")) if name else []
     if len(found) != 1:
         have = ", ".join(p.stem for p in sorted(folder.glob(f"*{suffix}"))) or "nothing"
+        place = folder.relative_to(ROOT)
         raise SystemExit(
-            f"NB must be the start of one file in {folder.relative_to(ROOT)}, got {name!r}; there: {have}"
+            f"NB must be the start of one file in {place}, got {name!r}; there: {have}"
         )
     return found[0]
 

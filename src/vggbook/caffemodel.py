@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,8 +29,8 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
     if not Path(path).stat().st_size:
         raise ValueError(f"{name}: is empty: expected a Caffe model")
     try:
-        buffer = memoryview(np.memmap(path, mode="r", dtype=np.uint8)).cast("B")
-        blobs = _blobs(buffer)
+        mapped: Any = np.memmap(path, mode="r", dtype=np.uint8)
+        blobs = _blobs(memoryview(mapped).cast("B"))
     except (ValueError, IndexError, StopIteration, TypeError, UnicodeDecodeError) as error:
         reason = error or "a layer has no name"
         raise ValueError(f"{name}: not a complete Caffe model ({reason})") from None

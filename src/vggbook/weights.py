@@ -262,7 +262,7 @@ def load_weights(
     if family is None:
         untold = f"{path.name} does not tell how its images were prepared"
         raise ValueError(f"family=None: {untold}; choose one of {', '.join(FAMILIES)}")
-    model = _network(file, config or file.config, file.image_size or image_size, path)
+    model: Any = _network(file, config or file.config, file.image_size or image_size, path)
     model.preprocessing = FAMILIES[family] if isinstance(family, str) else family
     thousand = model.classifier[-1].out_features == 1000
     model.class_names = file.class_names or (imagenet_names() if thousand else None)

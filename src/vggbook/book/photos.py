@@ -1,7 +1,7 @@
 """Two real photographs that every reader already has: scikit-learn ships them.
 
-`photograph("flower")` and `photograph("china")` are 427 x 640 pixels; `CREDITS[name]` is the text to
-show beside them.
+`photograph("flower")` and `photograph("china")` are 427 x 640 pixels; `CREDITS[name]` is the text
+to show beside them.
 """
 
 from __future__ import annotations

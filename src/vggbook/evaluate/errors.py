@@ -83,17 +83,6 @@ class _Labelled:
         return item
 
 
-def _read(dataset: Any, indices: list[int], on_error: str) -> tuple[Any, Tensor, Mapping[int, str]]:
-    """Images, labels (n,) and what was skipped; nothing where all of them were."""
-    try:
-        images, labels, _, skipped = fetch(dataset, indices, on_error)
-    except UnreadableImage as error:
-        if on_error == "error":
-            raise
-        return [], torch.empty(0, dtype=torch.int64), dict.fromkeys(indices, str(error))
-    return images, labels.cpu(), skipped
-
-
 def _gathered(
     counts: Tensor, skipped: Mapping[int, str], device: torch.device
 ) -> tuple[Tensor, dict[int, str]]:

@@ -138,6 +138,8 @@ class _Scorer:
         """(N, 3, H, W) of 0..255 -> (N, classes): the sum of the views' posteriors, on the CPU."""
         x = self.preprocess(images.to(self.weight.device))  # (N, 3, H, W)
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+        # The convolutions of D take as long a pixel at any size and batch, but an FC layer with few
+        # rows waits for its weights (9 rows take as long as 4): so both views go in one batch.
         views = torch.cat((x, x.flip(3))) if flip else x  # (V, 3, H, W), V = N or 2 N
         total = torch.zeros(())
         autocast = torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext()

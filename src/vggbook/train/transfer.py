@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +16,10 @@ from ..weights import FAMILIES, load_weights
 from .checkpoint import CheckpointError, load_run
 
 Source = str | Path | nn.Module
+Layer = nn.Conv2d | nn.Linear
 
 
-def named_layers(net: nn.Module) -> dict[str, nn.Module]:
+def named_layers(net: nn.Module) -> dict[str, Layer]:
     """Convolutions and FC layers by their names in Table 1: conv1_1, ..., fc1, fc2, fc3.
 
     Also takes torchvision's VGG nets: a pooling layer ends a block there as here.
@@ -28,7 +30,7 @@ def named_layers(net: nn.Module) -> dict[str, nn.Module]:
     if isinstance(net, Network):
         names = [name for name in net.config.layer_names if name.startswith("conv")]
         return {**dict(zip(names, convs)), **dict(zip(net.config.fc_names, linear))}
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, Layer] = {}
     block, number = 1, 0
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
@@ -40,16 +42,17 @@ def named_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def _parts(net: nn.Module) -> tuple[nn.Module, nn.Module]:
-    parts = getattr(net, "features", None), getattr(net, "classifier", None)
-    if not all(isinstance(part, nn.Module) for part in parts):
+    features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
+    if not (isinstance(features, nn.Module) and isinstance(classifier, nn.Module)):
         what = "a net with .features (convolutions) and .classifier (FC layers)"
         raise TypeError(expected("net", type(net).__name__, what))
-    return parts
+    return features, classifier
 
 
-def _norms(net: nn.Module) -> dict[str, nn.Module]:
+def _norms(net: nn.Module) -> dict[str, nn.BatchNorm2d]:
     """Batch normalisation by the name of the convolution before it; empty where there is none."""
-    norms, before = {}, None
+    norms: dict[str, nn.BatchNorm2d] = {}
+    before = None
     names = {id(module): name for name, module in named_layers(net).items()}
     for module in _parts(net)[0].modules():
         if isinstance(module, nn.Conv2d):
@@ -97,7 +100,7 @@ def _title(net: nn.Module) -> str:
     return net.config.name if isinstance(net, Network) else type(net).__name__
 
 
-def trained(source: Source, image_size: int | tuple[int, int] = 224) -> nn.Module:
+def trained(source: Source, image_size: Any = 224) -> nn.Module:
     """The net that ``init_from`` means: a net itself, torchvision's name for one ("vgg16"), a run's
     checkpoint, or a file of released weights, for images of this size where the file does not tell.
     CheckpointError says what is wrong with a file."""
@@ -122,7 +125,7 @@ def trained(source: Source, image_size: int | tuple[int, int] = 224) -> nn.Modul
         raise CheckpointError(f"{reason}; and as released weights: {error}") from None
 
 
-def _released(source: str | Path, image_size: int | tuple[int, int]) -> Network:
+def _released(source: str | Path, image_size: Any) -> Network:
     try:
         return load_weights(source, image_size=image_size)
     except ValueError as error:
@@ -160,7 +163,7 @@ def start_from(
 
 @torch.no_grad()
 def _match_pixels(
-    source: nn.Module, layers: dict[str, nn.Module], gain: float, say: Callable[[str], None]
+    source: nn.Module, layers: dict[str, Layer], gain: float, say: Callable[[str], None]
 ) -> None:
     pixels = getattr(source, "preprocessing", None)
     if pixels is None and type(source).__module__.startswith("torchvision."):
