@@ -1,7 +1,10 @@
-"""A plain training loop for the second plan: one start, one schedule, the same number of updates for every net.
+"""A plain training loop for the second plan: one start, one schedule, the same number of updates
+for every net.
 
-The trainer of :mod:`vggbook.train` follows the paper, whose rate falls when validation accuracy stops improving. The second
-plan wants nets that differ in one thing, so here the rate falls at fixed fractions of the updates, for every net at the same ones.
+The trainer of :mod:`vggbook.train` follows the paper, whose rate falls when validation accuracy
+stops improving. The second
+plan wants nets that differ in one thing, so here the rate falls at fixed fractions of the updates,
+for every net at the same ones.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ class Schedule:
     rate: float
     warm_up: float = 0.05  # the rate rises linearly from 0 over this fraction
     drops: tuple[float, ...] = (0.6, 0.85)  # the rate falls to a tenth at each
-    average_from: float = 0.9  # the weights that are tested are the mean over the updates from here on
+    average_from: float = 0.9  # tested are the mean weights over the updates from here on
     clip: float = 1.0  # longest gradient, over all weights
     momentum: float = 0.9
     weight_decay: float = 5e-4
@@ -40,10 +43,13 @@ class Schedule:
 
 @torch.no_grad()
 def measured_start(net: Network, images: Tensor) -> Network:
-    """Scale each layer of a net so that its output on ``images`` has unit variance; biases become zero.
+    """Scale each layer of a net so that its output on ``images`` has unit variance; biases become
+    zero.
 
-    The directions of the weights stay as drawn. So nets of any depth pass a signal of one size from layer to layer, whatever the
-    pixels' scale (after Mishkin and Matas, 2016). The last layer is scaled to a tenth, so that all classes begin alike.
+    The directions of the weights stay as drawn. So nets of any depth pass a signal of one size
+    from layer to layer, whatever the
+    pixels' scale (after Mishkin and Matas, 2016). The last layer is scaled to a tenth, so that all
+    classes begin alike.
     """
     net.eval()
     x = images
@@ -71,10 +77,14 @@ def batches(loader: Loader, updates: int) -> Iterator[tuple[Tensor, Tensor]]:
         epoch += 1
 
 
-def train(net: Network, loader: Loader, schedule: Schedule, half: bool = True, every: int = 64) -> list[dict]:
-    """Train ``net`` in place; at the end it holds the averaged weights. Returns the curve: mean loss of every ``every`` updates.
+def train(
+    net: Network, loader: Loader, schedule: Schedule, half: bool = True, every: int = 64
+) -> list[dict]:
+    """Train ``net`` in place; at the end it holds the averaged weights. Returns the curve: mean
+    loss of every ``every`` updates.
 
-    ``half``: matrix products in bfloat16, weights in float32. Raises FloatingPointError where the loss is not finite.
+    ``half``: matrix products in bfloat16, weights in float32. Raises FloatingPointError where the
+    loss is not finite.
     """
     net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(
@@ -97,7 +107,7 @@ def train(net: Network, loader: Loader, schedule: Schedule, half: bool = True, e
         loss.backward()
         norm = nn.utils.clip_grad_norm_(net.parameters(), schedule.clip)
         optimizer.step()
-        losses.append(float(loss))
+        losses.append(loss.item())
         norms.append(float(norm))
         if not math.isfinite(losses[-1]):
             raise FloatingPointError(f"the loss is {losses[-1]} at update {update + 1}")

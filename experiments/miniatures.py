@@ -1,4 +1,5 @@
-"""Make the book's miniatures: trained nets of the second plan in half precision, with checksums and where they come from.
+"""Make the book's miniatures: trained nets of the second plan in half precision, with checksums
+and where they come from.
 
     python -m experiments.miniatures --seed 200 --nets A/256 D/256 D/256-512 E/256 E/256-512
 

@@ -1,11 +1,15 @@
-"""Section 4 in miniature, second plan: book/preregistration_2.md says what is run, in which order, and what decides.
+"""Section 4 in miniature, second plan: book/preregistration_2.md says what is run, in which order,
+and what decides.
 
-    python -m experiments.section4_two run          # do what is missing; stop it at any moment and call it again
+    python -m experiments.section4_two run          # do what is missing; stop it at any moment and
+    call it again
     python -m experiments.section4_two plan         # what is done and what is missing
     python -m experiments.section4_two run --seeds 100 --pilot --only A/256
 
-Call the first line once for each core: the processes share the runs out among them, seed by seed. One JSON a run lies in
-results/section4-two/; nets wait in _build/section4-two/ for the runs that start from them. The same file serves a GPU.
+Call the first line once for each core: the processes share the runs out among them, seed by seed.
+One JSON a run lies in
+results/section4-two/; nets wait in _build/section4-two/ for the runs that start from them. The
+same file serves a GPU.
 """
 
 from __future__ import annotations
@@ -49,7 +53,7 @@ class Design:
     rate: float = 0.05
     branch_updates: int = 2048  # of a net that goes on from S = 256
     branch_rate: float = 0.02
-    gate: float = 10.0  # largest error on training pictures, in per cent, of a net trained to its end
+    gate: float = 10.0  # largest error, in per cent, on the pictures of a finished training
     seeds: tuple[int, ...] = tuple(range(200, 208))
 
     def pixels(self, paper: int) -> int:
@@ -62,7 +66,8 @@ DESIGN = Design()
 
 @dataclass(frozen=True)
 class Training:
-    """One run; ``S`` in the paper's pixels. A run at S other than 256 goes on from its configuration's net at S = 256."""
+    """One run; ``S`` in the paper's pixels. A run at S other than 256 goes on from its
+    configuration's net at S = 256."""
 
     config: str
     S: int | tuple[int, int] = 256
@@ -84,12 +89,19 @@ PRIMARY = (
     *(Training("A"), Training("D"), Training("B"), Training("B-5x5")),
     *(Training("D", 384), Training("D", JITTER)),
 )
-MINIATURES = (Training("A"), Training("D"), Training("D", JITTER), Training("E"), Training("E", JITTER))
+MINIATURES = (
+    Training("A"),
+    Training("D"),
+    Training("D", JITTER),
+    Training("E"),
+    Training("E", JITTER),
+)
 SECONDARY = (Training("C"), Training("E"), Training("A-LRN"))
 
 
 def order(seeds: Sequence[int]) -> list[tuple[Training, int]]:
-    """All runs, in the order in which they are made: the book's miniatures, the primary runs seed by seed, the secondary ones."""
+    """All runs, in the order in which they are made: the book's miniatures, the primary runs seed
+    by seed, the secondary ones."""
     runs = [(training, seeds[0]) for training in MINIATURES]
     for group in (PRIMARY, SECONDARY):
         runs += [(training, seed) for seed in seeds for training in group]
@@ -97,7 +109,8 @@ def order(seeds: Sequence[int]) -> list[tuple[Training, int]]:
 
 
 def error_rates(posteriors: Tensor, labels: Tensor) -> dict[str, float]:
-    """Number of pictures, top-1 and top-5 error in per cent of posteriors (N, classes) against labels (N,)."""
+    """Number of pictures, top-1 and top-5 error in per cent of posteriors (N, classes) against
+    labels (N,)."""
     right = posteriors.topk(5).indices == labels[:, None]  # (N, 5)
     top1 = 100 * (1 - right[:, 0].double().mean().item())
     top5 = 100 * (1 - right.any(1).double().mean().item())
@@ -131,7 +144,8 @@ class Experiment:
         return self.work / f"{name.replace('/', '_')}_seed{seed}.pt"
 
     def pictures(self, split: str, seed: int, S: int = 512) -> ArrayDataset:
-        """A split of a seed, drawn once at the largest scale and rescaled from there; one seed at a time is kept."""
+        """A split of a seed, drawn once at the largest scale and rescaled from there; one seed at
+        a time is kept."""
         if (split, seed, S) not in self._sets:
             self._sets = {key: kept for key, kept in self._sets.items() if key[1] == seed}
             d = self.design
@@ -177,7 +191,9 @@ class Experiment:
         base = self.pictures("train", seed, 256)
         mean = mean_rgb(base)
         S = training.S
-        pictures = base if S == 256 else self.pictures("train", seed, S if isinstance(S, int) else 512)
+        pictures = self.pictures("train", seed, S if isinstance(S, int) else 512)
+        # another order than the first training's; the same one for both branches
+        order_seed = seed if training.start is None else seed + 10_000
         loader = Loader(
             pictures,
             d.batch_size,
@@ -185,7 +201,7 @@ class Experiment:
             scales=tuple(map(d.pixels, S)) if isinstance(S, tuple) else d.pixels(S),
             mean=mean,
             colour=pca_rgb(base),
-            seed=seed if training.start is None else seed + 10_000,  # another order, the same for both branches
+            seed=order_seed,
             device=self.device,
             gain=d.gain,
         )
@@ -202,7 +218,13 @@ class Experiment:
         errors = {f"dense@{single[0]}": self.score(net, mean, self.pictures("test", seed), single)}
         if S == 256:
             errors["centre@256"] = self.score(
-                net, mean, self.pictures("test", seed), single, method="multi_crop", grid=1, flip=False
+                net,
+                mean,
+                self.pictures("test", seed),
+                single,
+                method="multi_crop",
+                grid=1,
+                flip=False,
             )
         if training.config in "DE":
             several = test_scales(S)
@@ -223,7 +245,13 @@ class Experiment:
         return record
 
     def score(
-        self, net: Network, mean: Tensor, pictures: ArrayDataset, scales, count: int | None = None, **how
+        self,
+        net: Network,
+        mean: Tensor,
+        pictures: ArrayDataset,
+        scales,
+        count: int | None = None,
+        **how,
     ) -> dict[str, float]:
         """Errors of a net at the paper's ``scales``, on the first ``count`` pictures."""
         posteriors = predict(
@@ -237,7 +265,8 @@ class Experiment:
         return error_rates(posteriors, pictures.labels[:count].cpu())
 
     def everything(self, runs: Sequence[tuple[Training, int]], wait: float = 5.0) -> None:
-        """Do what is missing, in its order. Several processes may: each takes what none of the others is at."""
+        """Do what is missing, in its order. Several processes may: each takes what none of the
+        others is at."""
         self.work.mkdir(parents=True, exist_ok=True)
         self.results.mkdir(parents=True, exist_ok=True)
         while missing := [(t, s) for t, s in runs if not self.path(t.name, s).exists()]:
@@ -256,8 +285,8 @@ class Experiment:
         except Timeout:
             return False
         top1 = {way: round(error["top1"], 1) for way, error in record["errors"].items()}
-        seen = record["train_error"]
-        self.say(f"{training.name} seed {seed}: seen {seen:.1f}, {top1}, {record['seconds']['all']:.0f} s")
+        seen, took = record["train_error"], record["seconds"]["all"]
+        self.say(f"{training.name} seed {seed}: seen {seen:.1f}, {top1}, {took:.0f} s")
         return True
 
 
@@ -277,7 +306,9 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=list(DESIGN.seeds))
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, for instance D/256")
     parser.add_argument("--pilot", action="store_true", help="write to results/section4-two-pilot")
-    parser.add_argument("--set", nargs="+", default=[], metavar="FIELD=VALUE", help="pilot: another design")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="pilot: another design"
+    )
     parser.add_argument("--results", type=Path, help="folder of the JSON files")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(argv)

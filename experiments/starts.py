@@ -1,9 +1,13 @@
-"""How D starts: schemes of random weights, layers from A, a measured start; pixels as in the paper, and divided by 64.
+"""How D starts: schemes of random weights, layers from A, a measured start; pixels as in the
+paper, and divided by 64.
 
-    python -m experiments.starts                 # an eighth of the width, then full width; one JSON a start
+    python -m experiments.starts                 # an eighth of the width, then full width; one
+    JSON a start
 
-Asks only whether the loss leaves ln(classes) in the first updates, so it needs minutes where section4_two needs hours. The
-recipe is the paper's (rate 0.01, momentum 0.9), without a schedule; each start sees the same batches.
+Asks only whether the loss leaves ln(classes) in the first updates, so it needs minutes where
+section4_two needs hours. The
+recipe is the paper's (rate 0.01, momentum 0.9), without a schedule; each start sees the same
+batches.
 """
 
 from __future__ import annotations
@@ -31,7 +35,8 @@ SIZES = {0.125: (192, 32), 1.0: (6, 8)}  # width: updates, pictures each
 
 
 def start(scheme: str, width: float, seed: int, images: Tensor) -> Network:
-    """D before its first update. "A": He's weights, then the layers of the book's small trained A."""
+    """D before its first update. "A": He's weights, then the layers of the book's small trained
+    A."""
     he = "he" if scheme in ("A", "measured") else scheme
     generator = torch.Generator().manual_seed(seed)
     net = build("D", 12, width=width, image_size=64, init=he, generator=generator)
@@ -42,7 +47,9 @@ def start(scheme: str, width: float, seed: int, images: Tensor) -> Network:
     return net
 
 
-def first_updates(net: Network, source: Iterator[tuple[Tensor, Tensor]], rate: float = 0.01) -> list[float]:
+def first_updates(
+    net: Network, source: Iterator[tuple[Tensor, Tensor]], rate: float = 0.01
+) -> list[float]:
     """Losses of plain SGD with momentum; ends early where one is not finite."""
     net.to(memory_format=torch.channels_last).train()
     optimizer = torch.optim.SGD(net.parameters(), rate, 0.9, weight_decay=5e-4)
@@ -65,7 +72,13 @@ def run(scheme: str, divisor: int, width: float, seed: int = 0) -> dict:
     began = time.monotonic()
     updates, batch = SIZES[width]
     pictures = in_memory(ShapesDataset("train", 2048, seed=seed, size=73, difficulty=0.15))
-    shape = {"crop": 64, "scales": 73, "mean": mean_rgb(pictures), "seed": seed, "gain": 1 / divisor}
+    shape = {
+        "crop": 64,
+        "scales": 73,
+        "mean": mean_rgb(pictures),
+        "seed": seed,
+        "gain": 1 / divisor,
+    }
     plain = Loader(pictures, 64, augment=False, **shape)
     images = next(iter(plain.epoch(0)))[0]  # (64, 3, 64, 64)
     net = start(scheme, width, seed, images)
@@ -104,7 +117,8 @@ def main(argv: list[str] | None = None) -> None:
                 if not path.exists():
                     record = run(scheme, divisor, width)
                     write(path, record)
-                    print(f"{path.stem}: spread {record['logit_spread']:.1e}, last loss {record['last_loss']}")
+                    spread, last = record["logit_spread"], record["last_loss"]
+                    print(f"{path.stem}: spread {spread:.1e}, last loss {last}")
 
 
 if __name__ == "__main__":

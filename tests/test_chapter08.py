@@ -251,13 +251,19 @@ def test_the_starts_are_those_of_the_files(page):
 
 
 def test_a_number_in_prose_is_the_plans_or_the_papers():
-    """Decimals typed in prose stand in one of the plans, or are exact powers that a check computes."""
+    """Decimals typed in prose stand in one of the plans, or are exact powers that a check
+    computes."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", 4)
     plans = "".join(
         (ROOT / "book" / f"preregistration{which}.md").read_text() for which in ("", "_2")
     )
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
-            prose = re.sub(r"\$[^$]*\$|`[^`]*`|\(8\.\d\)|Exercise 8\.\d|Sect\. [\d.]+\d", "", cell.source)
+            prose = re.sub(
+                r"\$[^$]*\$|`[^`]*`|\(8\.\d\)|Exercise 8\.\d|Sect\. [\d.]+\d", "", cell.source
+            )
             for number in re.findall(r"\d+\.\d+", prose):
-                assert number in plans or number in ("97.5", "4.1", "4.4"), (number, cell.source[:60])
+                assert number in plans or number in ("97.5", "4.1", "4.4"), (
+                    number,
+                    cell.source[:60],
+                )

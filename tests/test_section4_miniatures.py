@@ -15,7 +15,9 @@ def test_a_miniature_errs_as_often_as_its_record_says(name):
     net = miniature(name)
     entry = net.provenance
     Q = {1: entry["S"][0], 2: sum(entry["S"]) // 2}[len(entry["S"])]
-    data = ShapesDataset("test", 600, seed=77, size=146, difficulty=entry["difficulty"], hint=entry["hint"])
+    data = ShapesDataset(
+        "test", 600, seed=77, size=146, difficulty=entry["difficulty"], hint=entry["hint"]
+    )
     images, labels = data.batch(range(600))
     wrong = (predict(net, images, scales=Q).argmax(1) != labels).double().mean().item()
     said = next(iter(entry["errors"].values()))["top1"] / 100
@@ -59,19 +61,19 @@ def test_a_wrong_checksum_is_named(copied):
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(miniatures.MiniatureError, match="A.pt: its SHA-256 begins"):
+    with pytest.raises(miniatures.MiniatureError, match=r"A.pt: its SHA-256 begins"):
         miniature("A", copied)
 
 
 def test_a_missing_file_is_named(copied):
     (copied / "A.pt").unlink()
-    with pytest.raises(miniatures.MiniatureError, match="no miniature 'A.pt'"):
+    with pytest.raises(miniatures.MiniatureError, match=r"no miniature 'A.pt'"):
         miniature("A", copied)
 
 
 def test_a_damaged_index_is_named(copied):
     (copied / "miniatures.json").write_text(json.dumps({"nets": {}})[:-1])
-    with pytest.raises(recorded.ResultError, match="miniatures.json, line 1"):
+    with pytest.raises(recorded.ResultError, match=r"miniatures.json, line 1"):
         miniature("A", copied)
 
 

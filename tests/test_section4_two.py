@@ -1,4 +1,5 @@
-"""The second plan's experiment at a toy size, its loop, its statistics, and what is said of bad files."""
+"""The second plan's experiment at a toy size, its loop, its statistics, and what is said of bad
+files."""
 
 import json
 from dataclasses import replace
@@ -66,7 +67,9 @@ def test_the_loop_is_torchs_own_sgd_and_returns_the_mean_of_the_last_weights():
             for level in (0.5, -1.0, 2.0, 0.25):
                 yield torch.full((1, 3, 2, 2), level), torch.tensor([0]), None
 
-    schedule = Schedule(4, 0.1, warm_up=0, drops=(), average_from=0.5, clip=0.3, momentum=0.9, weight_decay=0.01)
+    schedule = Schedule(
+        4, 0.1, warm_up=0, drops=(), average_from=0.5, clip=0.3, momentum=0.9, weight_decay=0.01
+    )
     net = One()
     train(net, Fixed(), schedule, half=False)
     weight = torch.tensor(1.0, dtype=torch.float64)
@@ -100,7 +103,9 @@ def test_a_measured_start_gives_every_layer_unit_variance_whatever_the_pixels(co
     sizes = []
     for module in net.modules():
         if isinstance(module, nn.Conv2d | nn.Linear):
-            module.register_forward_hook(lambda layer, inputs, output: sizes.append(output.std().item()))
+            module.register_forward_hook(
+                lambda layer, inputs, output: sizes.append(output.std().item())
+            )
     net(images)
     assert sizes[:-1] == pytest.approx([1.0] * (len(sizes) - 1), abs=1e-3)
     assert sizes[-1] == pytest.approx(0.1, abs=1e-3)
@@ -109,7 +114,9 @@ def test_a_measured_start_gives_every_layer_unit_variance_whatever_the_pixels(co
 def test_miniatures_come_first_and_seeds_are_completed_one_after_the_other():
     runs = order((200, 201, 202))
     assert runs[: len(MINIATURES)] == [(training, 200) for training in MINIATURES]
-    assert len(set(runs)) == len(runs) == 3 * len({*PRIMARY, *SECONDARY}) + 1  # the jittered E, of one seed
+    assert (
+        len(set(runs)) == len(runs) == 3 * len({*PRIMARY, *SECONDARY}) + 1
+    )  # the jittered E, of one seed
     last = [max(runs.index((training, seed)) for training in PRIMARY) for seed in (200, 201, 202)]
     assert last == sorted(last)
     for training, seed in runs:
@@ -185,14 +192,16 @@ def test_a_damaged_result_is_named(tmp_path):
     recorded_run(tmp_path, "A", 0)
     path = recorded_run(tmp_path, "B", 0)
     path.write_text(path.read_text()[:40])
-    with pytest.raises(recorded.ResultError, match="B_seed0.json, line 1"):
+    with pytest.raises(recorded.ResultError, match=r"B_seed0.json, line 1"):
         grids.load(tmp_path)
 
 
 def test_runs_of_two_plans_are_named(tmp_path):
     recorded_run(tmp_path, "A", 0)
     recorded_run(tmp_path, "B", 0, updates=5)
-    with pytest.raises(recorded.ResultError, match="two plans: updates is 5 in B_seed0.json, 4 in A_seed0.json"):
+    with pytest.raises(
+        recorded.ResultError, match=r"two plans: updates is 5 in B_seed0.json, 4 in A_seed0.json"
+    ):
         grids.load(tmp_path)
 
 

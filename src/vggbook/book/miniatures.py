@@ -1,7 +1,9 @@
-"""Trained nets small enough to come with the book: eighth-width A, D and E of chapter 8's second plan, in half precision.
+"""Trained nets small enough to come with the book: eighth-width A, D and E of chapter 8's second
+plan, in half precision.
 
-``miniature("D")`` is trained at one scale, ``miniature("D-jitter")`` with S drawn for each picture. Each is a file ``NAME.pt``
-under ``results/miniatures/``; ``miniatures.json`` beside them holds what a file must be, and where it comes from.
+``miniature("D")`` is trained at one scale, ``miniature("D-jitter")`` with S drawn for each
+picture. Each is a file ``NAME.pt`` under ``results/miniatures/``; ``miniatures.json`` beside them holds what a file must be, and where
+it comes from.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ from . import recorded
 
 
 class MiniatureError(ValueError):
-    """A miniature's file is missing or is not the one that was recorded; the message says which file."""
+    """A miniature's file is missing or is not the one that was recorded; the message says which
+    file."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ def _weights(path: Path, sha256: str) -> dict[str, Tensor]:
     found = hashlib.sha256(content).hexdigest()
     if found != sha256:
         raise MiniatureError(
-            f"{path.name}: its SHA-256 begins {found[:12]}, that of the recorded net begins {sha256[:12]}; "
-            "the file is damaged or another one"
+            f"{path.name}: its SHA-256 begins {found[:12]}, that of the recorded net begins "
+            f"{sha256[:12]}; the file is damaged or another one"
         )
     return torch.load(io.BytesIO(content), weights_only=True)
 
@@ -70,11 +73,14 @@ def _weights(path: Path, sha256: str) -> dict[str, Tensor]:
 def miniature(name: str, where: Path | None = None) -> Network:
     """A trained net by its name, in evaluation mode, on the CPU, with float32 weights.
 
-    It is ready for :func:`vggbook.evaluate.predict`: ``net.preprocessing`` prepares pixels of 0..255. ``net.classes`` names its
-    classes, ``net.provenance`` says how it was trained and what it scored; ``net.image_size`` is its crop, 64 x 64 pixels.
+    It is ready for :func:`vggbook.evaluate.predict`: ``net.preprocessing`` prepares pixels of
+    0..255. ``net.classes`` names its
+    classes, ``net.provenance`` says how it was trained and what it scored; ``net.image_size`` is
+    its crop, 64 x 64 pixels.
     ``where``: another folder than the book's own.
 
-    Raises ValueError for a name that is not there, MiniatureError for a file that is missing or has a wrong checksum.
+    Raises ValueError for a name that is not there, MiniatureError for a file that is missing or
+    has a wrong checksum.
     """
     where = where or folder()
     nets = _index(where)["nets"]
