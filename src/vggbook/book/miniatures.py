@@ -2,8 +2,8 @@
 plan, in half precision.
 
 ``miniature("D")`` is trained at one scale, ``miniature("D-jitter")`` with S drawn for each
-picture. Each is a file ``NAME.pt`` under ``results/miniatures/``; ``miniatures.json`` beside them holds what a file must be, and where
-it comes from.
+picture. Each is a file ``NAME.pt`` under ``results/miniatures/``; ``miniatures.json`` beside
+them holds what a file must be, and where it comes from.
 """
 
 from __future__ import annotations
