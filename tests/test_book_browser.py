@@ -1,6 +1,7 @@
-"""The pages in a browser: at a desk, on a phone, in the dark. No request leaves the machine, nothing is written to the console,
-nothing is wider than the window, formulas are set; the ledger's filter works and is not needed; terms explain themselves; the
-shortened style sheet draws what the whole ones draw.
+"""The pages in a browser: at a desk, on a phone, in the dark. No request leaves the machine,
+nothing is written to the console, nothing is wider than the window, formulas are set; the ledger's
+filter works and is not needed; terms explain themselves; the shortened style sheet draws what the
+whole ones draw.
 """
 
 import functools
@@ -225,7 +226,9 @@ CLIPPED = """() => {
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_nothing_is_cut_off(browser, base, width):
-    """What is wider than its place can be scrolled to: no box that hides its overflow cuts text, formulas or pictures."""
+    """What is wider than its place can be scrolled to: no box that hides its overflow cuts text,
+    formulas or pictures.
+    """
     context, wrong = browser.new_context(viewport={"width": width, "height": 844}), []
     for page in PAGES:
         p, _ = visit(context, base, page)
@@ -401,7 +404,9 @@ def test_copy_buttons_copy(browser, base):
 
 
 def test_formulas_wait_for_a_reader(browser, base, html):
-    """MathJax, half of a chapter's weight, is not fetched before a formula is near or the reader moves."""
+    """MathJax, half of a chapter's weight, is not fetched before a formula is near or the reader
+    moves.
+    """
     far = next(p for p in CHAPTERS if check.parsed(html / p).select("main .math"))
     context, seen = browser.new_context(viewport={"width": 1280, "height": 200}), []
     p = context.new_page()
@@ -422,7 +427,9 @@ DRAWN = """() => [...document.querySelectorAll('body, body *')].filter(e => !e.c
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
-    """What tools/weight.py leaves out is not missed: the same page with the whole sheets looks the same, element by element."""
+    """What tools/weight.py leaves out is not missed: the same page with the whole sheets looks the
+    same, element by element.
+    """
     context, static, wrong = browser.new_context(**VIEWS[view]), html / "_static", []
     whole = [next(static.glob(s)).relative_to(static).as_posix() for s in weight.SHEETS]
     for page in ("book/ledger.html", "book/explorer.html", CHAPTERS[0]):
@@ -497,8 +504,8 @@ def test_paper_has_no_folds(browser, base):
 
 
 def test_accessibility_rules(browser, base):
-    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js: WCAG 2.2 A and AA and good practice,
-    with what is folded folded and open."""
+    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js:
+    WCAG 2.2 A and AA and good practice, with what is folded folded and open."""
     found = (
         [Path(os.environ["AXE"])]
         if "AXE" in os.environ
@@ -506,7 +513,8 @@ def test_accessibility_rules(browser, base):
     )
     if not found:
         pytest.skip("axe-core is not installed here (npm install axe-core)")
-    # every rule once; in the dark and on a phone those that depend on colours or on width, on every sixth page; AXE_ALL=1: everything everywhere
+    # every rule once; in the dark and on a phone those that depend on colours or on width, on every
+    # sixth page; AXE_ALL=1: everything everywhere
     tags = {
         "type": "tag",
         "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],

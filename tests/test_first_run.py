@@ -107,6 +107,23 @@ def test_nothing_of_the_reader_s_settings_reaches_a_kernel(book, tmp_path):  # n
     assert any("image/png" in o.get("data", {}) for o in outputs(book)), "the figure has a picture"
 
 
+def test_the_style_starts_from_matplotlib_s_defaults():
+    """A reader who runs a chapter himself has his rc file loaded before the chapter begins."""
+    import matplotlib as mpl
+
+    from vggbook.book.figures import use_style
+
+    with mpl.rc_context():
+        use_style()
+        alone = dict(mpl.rcParams)
+    with mpl.rc_context(
+        {"lines.linewidth": 9, "axes.grid.which": "both", "font.family": "cursive"}
+    ):
+        use_style()
+        assert dict(mpl.rcParams) == alone
+        assert mpl.rcParams["lines.linewidth"] == mpl.rcParamsDefault["lines.linewidth"]
+
+
 def test_what_is_needed_still_reaches_a_kernel(tmp_path):
     given = {
         "PATH": "/bin",

@@ -1,4 +1,6 @@
-"""The ledger's arithmetic: one status a claim, its parts in order, nothing found where nothing was measured."""
+"""The ledger's arithmetic: one status a claim, its parts in order, nothing found where nothing was
+measured.
+"""
 
 import re
 

@@ -1,4 +1,6 @@
-"""A chapter on its way to the page: boxes, folds, ticks, figures for both themes, times; and the assembly of all pages."""
+"""A chapter on its way to the page: boxes, folds, ticks, figures for both themes, times; and the
+assembly of all pages.
+"""
 
 import json
 import os
@@ -313,3 +315,21 @@ def test_notes_at_the_foot():
     one, two = notes.runs_note([RUN]), notes.runs_note([RUN, {**RUN, "seconds": 1}])
     assert "the run of 1 chapter on d, 100 seconds" in one
     assert "the runs of 2 chapters on d, 101 seconds" in two and notes.runs_note([]) == ""
+
+
+def test_a_formula_of_several_lines_keeps_its_number():
+    from docutils import nodes
+
+    from tools import bookfix
+
+    doctree = nodes.section()
+    one, several = (
+        r"a = b \tag{1.1}",
+        "\\begin{aligned} a &= b \\\\ c &= d \\end{aligned} \\tag{1.2}",
+    )
+    for text_of in (one, several):
+        doctree += nodes.math_block(text_of, text_of, nowrap=False)
+    bookfix.numbered_formulas(None, doctree)
+    first, second = doctree.findall(nodes.math_block)
+    assert not first["nowrap"] and first.astext() == one
+    assert second["nowrap"] and second.astext() == rf"\[{several}\]"

@@ -70,7 +70,8 @@ NUMBERS = [(claim, path) for claim in WITH_NUMBERS for path in numbers(claim)]
 name = lambda claim: claim.id
 
 
-# ---- the claims themselves ---------------------------------------------------------------------------------------------------
+# ---- the claims themselves
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_174_claims_of_four_kinds():
@@ -95,7 +96,9 @@ def test_the_exact_value_is_accepted(claim):
 
 
 def unit(claim, path):
-    """One unit of the last printed digit; of the last digit that counts where a large number is printed with zeros (67000000.0)."""
+    """One unit of the last printed digit; of the last digit that counts where a large number is
+    printed with zeros (67000000.0).
+    """
     number = Decimal(printed(claim, path))
     if abs(number) >= 1000 and number == number.to_integral():
         number = number.normalize()
@@ -295,7 +298,8 @@ def test_claims_are_a_sequence_too():
     ]
 
 
-# ---- damaged files -----------------------------------------------------------------------------------------------------------
+# ---- damaged files
+# -----------------------------------------------------------------------------------------------------------
 
 GOOD = """\
 counts:
@@ -369,7 +373,8 @@ def test_a_damaged_claims_file_says_where(tmp_path, old, new, message):
         load_claims(path)
 
 
-# Before the start of a field: inside a text that is quoted already, over several lines, such a line would be one more character.
+# Before the start of a field: inside a text that is quoted already, over several lines, such a line
+# would be one more character.
 FIELDS = [
     i
     for i, line in enumerate(FILE.read_text().splitlines())
@@ -406,7 +411,8 @@ def test_the_other_files():
         assert len(row) == len(tables()["table_3"]["columns"])
 
 
-# ---- figures and photographs -------------------------------------------------------------------------------------------------
+# ---- figures and photographs
+# -------------------------------------------------------------------------------------------------
 
 
 def luminance(colour):
@@ -442,7 +448,9 @@ TURNED = ((-0.574, 1.430, 0.144), (0.426, 0.430, 0.144), (0.426, 1.430, -0.856))
 
 
 def turned(colour):
-    """A colour as the dark theme shows it: inverted, then its hue turned by 180 degrees (CSS filters)."""
+    """A colour as the dark theme shows it: inverted, then its hue turned by 180 degrees (CSS
+    filters).
+    """
     parts = [1 - int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
     mixed = [sum(w * c for w, c in zip(row, parts)) for row in TURNED]
     return "#" + "".join(f"{round(255 * min(1, max(0, c))):02x}" for c in mixed)
@@ -463,7 +471,8 @@ def test_the_table_of_colours_is_the_package_s():
     assert table == figures.COLOUR
 
 
-# ---- tables and exercises ----------------------------------------------------------------------------------------------------
+# ---- tables and exercises
+# ----------------------------------------------------------------------------------------------------
 
 
 def test_a_table_reads_as_html_and_as_text():

@@ -271,6 +271,47 @@ def test_setup_says_what_to_do_without_python(tmp_path):
     )
 
 
+FAKE_UV = """#!/bin/sh
+case "$1 $2" in
+"--version ") ;;
+"pip compile") exit {reachable} ;;
+"pip install") echo "backend ${{UV_TORCH_BACKEND:-usual}}" ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    "reachable, given, gpu, backend",
+    [
+        (0, {}, False, "auto"),
+        (2, {}, False, "usual"),
+        (0, {}, True, "usual"),
+        (2, {"UV_TORCH_BACKEND": "cpu"}, False, "cpu"),
+    ],
+)
+def test_setup_takes_the_cpu_s_torch_where_it_can(tmp_path, reachable, given, gpu, backend):
+    """Without a driver, and where the index of those builds answers; else as ever. What a user says
+    counts first.
+    """
+    if os.path.exists("/proc/driver/nvidia/version"):
+        pytest.skip("here is a driver")
+    scripts = {"uv": FAKE_UV.format(reachable=reachable), "nvidia-smi": f"exit {int(not gpu)}\n"}
+    scripts = {
+        name: text if text[0] == "#" else f"#!/bin/sh\n{text}" for name, text in scripts.items()
+    }
+    (tmp_path / "venv/bin").mkdir(parents=True)
+    (tmp_path / "venv/bin/python").symlink_to(sys.executable)
+    for name, text in scripts.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+        (tmp_path / name).chmod(0o755)
+    env = {"PATH": f"{tmp_path}:/usr/bin:/bin", "VENV": str(tmp_path / "venv"), **given}
+    command = ["sh", str(ROOT / "tools/setup.sh")]
+    r = subprocess.run(command, env=env, capture_output=True, text=True, encoding="utf-8")
+    assert r.returncode == 0, r.stderr
+    on_linux = sys.platform == "linux" or given
+    assert r.stdout == f"backend {backend if on_linux else 'usual'}\n"
+
+
 def test_no_registry_host_in_what_is_installed():
     for name in (
         "requirements.txt",

@@ -58,9 +58,9 @@ if [ -z "$UV" ] && "$VENV/bin/python" -m pip install --quiet uv 2>/dev/null; the
 # ones. Linux alone has two kinds.
 gpu() { [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; }
 if [ -n "$UV" ] && [ -z "${UV_TORCH_BACKEND:-}" ] && [ "$(uname -s)" = Linux ] && ! gpu; then
-    probe() {
-        UV_TORCH_BACKEND=auto UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
-            "$UV" pip install --python "$VENV/bin/python" --quiet --dry-run torch torchvision -c constraints.txt
+    probe() { # resolves as on an empty machine: what is installed already would hide that the index cannot be reached
+        printf 'torch\ntorchvision\n' | UV_TORCH_BACKEND=auto UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
+            "$UV" pip compile --python "$VENV/bin/python" --quiet -c constraints.txt -
     }
     if probe >/dev/null 2>&1; then UV_TORCH_BACKEND=auto; export UV_TORCH_BACKEND; fi
 fi

@@ -17,7 +17,7 @@ from ..checks import needs
 Images = Tensor | list[Tensor]
 
 
-def as_pixels(images: Tensor | Sequence[Tensor]) -> Images:
+def as_pixels(images: Tensor | Sequence[Tensor], name: str = "images") -> Images:
     """Images as grey levels 0..255: integers of any kind become uint8, floating ones stay.
 
     Raises ValueError, naming the range seen, for integers outside 0..255 and for floating images
@@ -25,18 +25,18 @@ def as_pixels(images: Tensor | Sequence[Tensor]) -> Images:
     Values up to 32 outside 0..255 pass, since resampling overshoots. TypeError for other kinds.
     """
     if not isinstance(images, Tensor):
-        return [_as_pixels(image) for image in images]
-    return _as_pixels(images)
+        return [_as_pixels(image, f"{name}[{i}]") for i, image in enumerate(images)]
+    return _as_pixels(images, name)
 
 
-def _as_pixels(images: Tensor) -> Tensor:
+def _as_pixels(images: Tensor, name: str) -> Tensor:
     kind = images.dtype
     if kind == torch.uint8 or not images.numel():
         return images
     if kind == torch.bool or kind.is_complex:
-        raise TypeError(f"images of {kind}: expected integers 0..255, or floating grey levels")
+        raise TypeError(f"{name} of {kind}: expected integers 0..255, or floating grey levels")
     low, high = (float(value) for value in images.aminmax())
-    seen = f"images of {kind} from {low:g} to {high:g}"
+    seen = f"{name} of {kind} from {low:g} to {high:g}"
     if not kind.is_floating_point:
         if low < 0 or high > 255:
             raise ValueError(f"{seen}: expected 0 to 255")

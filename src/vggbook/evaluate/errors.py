@@ -142,8 +142,9 @@ def evaluate(
         starts = tqdm(starts, unit=" blocks", desc=f"{method} {scales}")
     for start in starts:
         indices = list(range(start, min(start + block, len(dataset))))
-        images, labels, unread = _read(source, indices, on_error)
+        images, found, _, unread = fetch(source, indices, on_error=on_error)
         skipped.update(unread)
+        labels = found.cpu()
         if not len(labels):
             continue
         posteriors = predict(nets, images, method, scales, flip, **keywords)  # (n, K)

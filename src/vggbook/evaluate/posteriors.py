@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import choice, expected, needs, whole
-from ..data import isotropic_resize
+from ..data import as_pixels, isotropic_resize
 from ..dense import to_dense
 from ..model import testing
 from ..weights import FAMILIES
@@ -29,41 +29,19 @@ def fuse(posteriors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(posteriors)).mean(0)
 
 
-def as_pixels(images: Images) -> Images:
-    """RGB images of 0..255 as uint8 or floating tensors, of the same shapes.
-
-    ``images``: (N, 3, H, W), or a list of (3, H, W); any kind of whole numbers of 0..255, or
-    floating. Raises ValueError for anything else, floating images of 0..1 among them.
-    """
+def _checked(images: Images) -> Images:
+    """RGB images as ``data.as_pixels`` has them; ValueError for tensors of another shape."""
     if isinstance(images, Tensor):
         shape = tuple(images.shape)
         right = images.ndim == 4 and images.shape[1] == 3 and 0 not in shape[2:]
         needs(right, "images.shape", shape, "(N, 3, H, W), RGB, also for one image: images[None]")
-        return _as_pixels("images", images)
-    pixels = []
+        return as_pixels(images)
     for i, image in enumerate(images):
         found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         right = isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 3
         what = "an RGB tensor (3, H, W) of 0..255 (load_image gives one)"
         needs(right and 0 not in image.shape, f"images[{i}]", found, what)
-        pixels.append(_as_pixels(f"images[{i}]", image))
-    return pixels
-
-
-def _as_pixels(name: str, image: Tensor) -> Tensor:
-    if image.dtype == torch.uint8 or not image.numel():
-        return image
-    is_real = image.dtype != torch.bool and not image.is_complex()
-    needs(is_real, f"{name}.dtype", image.dtype, "whole numbers of 0..255, or floating ones")
-    low, high = (float(end) for end in image.aminmax())
-    seen = f"values of {low:g} to {high:g}"
-    if not image.is_floating_point():
-        needs(low >= 0 and high <= 255, name, seen, "pixels of 0..255")
-        return image.to(torch.uint8)
-    needs(low >= -0.5 and high <= 255.5, name, seen, "pixels of 0..255, before any preprocessing")
-    unit = high <= 1 and bool((image != image.round()).any())
-    needs(not unit, name, seen, "pixels of 0..255; multiply those of 0..1 by 255")
-    return image
+    return as_pixels(images)
 
 
 def network_list(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
@@ -206,7 +184,7 @@ def predict(
     choice("method", method, METHODS)
     choice("average", average, AVERAGES)
     whole("grid", grid, low=1)
-    images = as_pixels(images)
+    images = _checked(images)
     if max_pixels is None:
         max_pixels = 2**26 if next(nets[0].parameters()).is_cuda else 2**21
     whole("max_pixels", max_pixels, low=1)

@@ -1,8 +1,8 @@
 """The paper's facts as data: its claims, its tables, and the nets before VGG.
 
 ``claims.yaml`` holds 174 checkable statements with kind, section and value
-(:mod:`vggbook.book.claims` checks them);
-``tables.yaml`` Tables 1 to 12; ``cnn_fms.yaml`` AlexNet and VGG-F, M, S.
+(:mod:`vggbook.book.claims` checks them); ``tables.yaml`` Tables 1 to 12; ``cnn_fms.yaml`` AlexNet
+and VGG-F, M, S.
 """
 
 from __future__ import annotations
