@@ -239,6 +239,10 @@ class ShapesDataset:
             raise IndexError(f"{reach}: expected 0 to {self.n - 1}")
         return indices.reshape(-1)
 
+    def scene(self, indices):
+        """The numbers behind the pictures, by thing and name, each (N, things) or (N, things, 3)."""
+        return self._scene(self._indices(indices))
+
     def _scene(self, index):
         u, at = _uniforms(_hash(self.seed, index * 3 + _SPLITS.index(self.split)), 128), 0
 
