@@ -1,4 +1,4 @@
-"""The net in the page, in a real browser: its pictures, activations and answers against the package; its controls."""
+"""The net in the page, in a browser: its numbers against the package, its controls."""
 
 import json
 from contextlib import contextmanager
@@ -15,8 +15,10 @@ from vggbook.evaluate import dense_macs, predict
 from vggbook.weights import Preprocessing
 
 TYPES = {".js": "text/javascript", ".css": "text/css"}
-PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Think</title><meta name="viewport" content="width=device-width">
-<link rel="icon" href="data:,"><link rel="stylesheet" href="think.css">{scripts}</head><body><main><h1>Think</h1>
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Think</title>
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="think.css">{scripts}</head>
+<body><main><h1>Think</h1>
 <div class="think" data-view="{views}"><p>This needs JavaScript.</p></div></main></body></html>"""
 SCRIPTS = "".join(
     f'<script src="{name}.js" defer></script>' for name in ("scenes", "scene", "net", "think")
@@ -25,7 +27,7 @@ SCRIPTS = "".join(
 
 @contextmanager
 def opened(browser, views: str = "layers occlusion testing", **context):
-    """A page with one instrument; a request for anything but its own files, or an error on the page, fails the test."""
+    """A page with one instrument; a request for another file, or an error, fails the test."""
     context.setdefault("viewport", {"width": 1000, "height": 1000})
     ctx = browser.new_context(**context)
     ctx.set_default_timeout(20_000)
@@ -82,7 +84,8 @@ RUN = """async ([data, pixels, height, width]) => {
   const picture = { h: height, w: width, data: Float32Array.from(pixels) };
   const maps = engine.forward(net, picture);
   return {
-    maps: maps.map((map) => ({ name: map.name, shape: [map.c, map.h, map.w], data: Array.from(map.data) })),
+    maps: maps.map((map) => (
+      { name: map.name, shape: [map.c, map.h, map.w], data: Array.from(map.data) })),
     dense: engine.dense(net, picture), flipped: engine.dense(net, picture, true).posterior,
     centre: engine.centreCrop(net, picture), crops: engine.crops(net, picture),
   };
@@ -90,7 +93,7 @@ RUN = """async ([data, pixels, height, width]) => {
 
 
 def activations(net, x):
-    """Outputs of every layer that the page has: ReLU counted to its convolution, FC layers at every position."""
+    """Outputs of every layer of the page: after ReLU, FC layers at every position."""
     dense, maps = to_dense(net), []
     for module in [*net.features, *[m for m in dense.classifier if not isinstance(m, nn.Dropout)]]:
         if isinstance(module, nn.Linear):
@@ -153,7 +156,7 @@ def test_fields_are_those_of_the_package(browser, exported):
     with opened(browser) as page:
         found = page.evaluate(
             "async (data) => { const e = vggEngine(); const net = await e.decode(data);"
-            " return net.layers.map((layer) => ({ name: layer.name, ...e.field(net, layer.name) })); }",
+            " return net.layers.map((l) => ({ name: l.name, ...e.field(net, l.name) })); }",
             data,
         )
     rows = {row.name: row for row in receptive_field("C", image_size=64)}
@@ -199,7 +202,8 @@ def test_pictures_are_those_of_the_package(browser, side):
     expected, _ = think.shapes().batch(list(think.PICTURES), size=side)
     with opened(browser) as page:
         found = page.evaluate(
-            "(side) => vggScenes.scenes.map((scene) => Array.from(vggScene.paint(vggScenes, scene, side).data))",
+            "(side) => vggScenes.scenes.map("
+            "(scene) => Array.from(vggScene.paint(vggScenes, scene, side).data))",
             side,
         )
     for got, want in zip(found, expected):
@@ -218,8 +222,10 @@ def test_a_turned_and_moved_object_keeps_its_texture(browser):
               scene.ground.far = scene.ground.near;
               Object.assign(scene.light, { slope: 0, gain: 1 });
               Object.assign(scene.object, { x: 0.4, y: 0.4, r: 0.2 });
-              const paint = (change) => Array.from(vggScene.paint(vggScenes, vggScene.changed(scene, change), 64).data);
-              return [paint({}), paint({ x: 0.4 + 8 / 64, y: 0.4 + 4 / 64 }), paint({ turn: 2 * Math.PI })];
+              const paint = (change) => Array.from(
+                vggScene.paint(vggScenes, vggScene.changed(scene, change), 64).data);
+              const there = { x: 0.4 + 8 / 64, y: 0.4 + 4 / 64 };
+              return [paint({}), paint(there), paint({ turn: 2 * Math.PI })];
             }"""
         )
     here, there, around = (torch.tensor(picture).view(3, 64, 64) for picture in found)
@@ -235,7 +241,8 @@ def loaded(page):
 
 def settled(page):
     page.wait_for_function(
-        "() => { const t = document.querySelector('.think').instrument; return !t.busy && String(t.turn) === t.root.dataset.turn; }"
+        "() => { const t = document.querySelector('.think').instrument;"
+        " return !t.busy && String(t.turn) === t.root.dataset.turn; }"
     )
 
 
@@ -253,7 +260,9 @@ def test_the_page_says_what_the_package_says(browser):
     net = export.read(think.FOLDER / "net-D.js")
     images, labels = think.shapes().batch(list(think.PICTURES), size=64)
     posteriors = predict(net, images, scales=64, flip=False)
-    assert float((posteriors.argmax(1) == labels).double().mean()) >= 0.75  # a trained net, not a random one
+    assert (
+        float((posteriors.argmax(1) == labels).double().mean()) >= 0.75
+    )  # a trained net, not a random one
     with opened(browser, "layers") as page:
         loaded(page)
         for index in range(3):
@@ -277,7 +286,7 @@ def test_layers_by_keyboard(browser):
         for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
             unit.press(key)
             page.wait_for_timeout(80)
-        assert "conv3_1, channel 7, row 16, column 16" in unit.get_attribute("aria-label")
+        assert "conv3_1, channel 7, row 16, column 15" in unit.get_attribute("aria-label")
         text = page.locator(".think-sum").inner_text()
         assert "It sees 24 × 24 pixels" in text and "after ReLU" in text
 
@@ -333,7 +342,8 @@ def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
         ):
             chooser.set_input_files(tmp_path / name)
             page.wait_for_function(
-                f"() => document.querySelector('.think-status').textContent.includes({json.dumps(part)})"
+                "(part) => document.querySelector('.think-status').textContent.includes(part)",
+                arg=part,
             )
         chooser.set_input_files(tmp_path / "mine.json")
         page.wait_for_function(
@@ -374,7 +384,7 @@ def test_export_refuses(tmp_path):
     net, preprocessing = net_of("A")
     with pytest.raises(ValueError, match=r"classes=3: expected a name for each of the 12 outputs"):
         export.describe(net, ["a", "b", "c"], preprocessing)
-    with pytest.raises(TypeError, match="expected a network of vggbook.build"):
+    with pytest.raises(TypeError, match=r"expected a network of vggbook\.build"):
         export.describe(nn.Linear(1, 1), ["a"], preprocessing)
     with torch.device("meta"):
         large = build("D")

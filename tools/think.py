@@ -1,7 +1,8 @@
 """Write what the page "See it think" needs: ``python -m tools.think``.
 
-``scenes.js`` holds the numbers of a few test pictures of the procedural set and its tables of outlines and textures; ``net.js``
-draws and computes anew, and tests compare both with the package in a browser. The nets (``net-*.js``) are exported miniatures.
+``scenes.js`` holds the numbers of a few test pictures of the procedural set, and its tables of
+outlines and textures. The page draws and computes anew; tests compare it with the package in a
+browser. The net (``net-D.js``) is an exported miniature.
 """
 
 from __future__ import annotations
@@ -30,11 +31,13 @@ def _numbers(value: torch.Tensor) -> object:
     """A tensor as plain numbers; whole ones stay whole."""
     if value.dtype in (torch.int64, torch.bool):
         return value.tolist()
-    return json.loads(json.dumps(value.double().tolist()), parse_float=lambda t: round(float(t), DIGITS))
+    return json.loads(
+        json.dumps(value.double().tolist()), parse_float=lambda t: round(float(t), DIGITS)
+    )
 
 
 def _columns(group: dict, row: int) -> list[dict]:
-    """What a group of several things (waves, bands, plain shapes) holds for one picture, a dict each."""
+    """What a group of things (waves, bands, plain shapes) holds for one picture, a dict each."""
     count = next(iter(group.values())).shape[1]
     return [{key: _numbers(value[row, i]) for key, value in group.items()} for i in range(count)]
 

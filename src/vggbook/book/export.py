@@ -1,8 +1,8 @@
-"""A trained net as one text file that the page "See it think" computes with: ``python -m vggbook.book.export``.
+"""A trained net as one text file for the page "See it think": ``python -m vggbook.book.export``.
 
-The file is JSON: the layers in order, the classes, what is done to the pixels, and all weights as 8-bit
-whole numbers with one scale an output channel. :func:`read` turns it back into a network, so that PyTorch
-and the page compute with the same rounded weights.
+The file is JSON: the layers in order, the classes, what is done to the pixels, and all weights as
+8-bit whole numbers with one scale an output channel. :func:`read` turns it back into a network, so
+that PyTorch and the page compute with the same rounded weights.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import os
 import sys
 import zlib
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import needs
-from ..configs import CONFIGS
+from ..configs import CONFIGS, Conv
 from ..model import Network, build
 from ..weights import Preprocessing
 
@@ -38,7 +39,7 @@ class NetFileError(ValueError):
 
 
 def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weights and biases of a convolution with the batch normalisation that follows it folded in."""
+    """Weights and biases of a convolution, the batch normalisation after it folded in."""
     assert conv.bias is not None
     if norm is None:
         return conv.weight, conv.bias
@@ -49,7 +50,7 @@ def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tenso
 
 
 def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tensor | None]]:
-    """Each layer's description, with weights and biases where it has some, in the order of the net."""
+    """Each layer's description, with weights and biases where it has some, in order."""
     names = iter(net.config.layer_names)
     modules = list(net.features)
     for module, following in zip(modules, [*modules[1:], None]):
@@ -99,14 +100,18 @@ def _unpacked(text: str, kind: str) -> np.ndarray:
 
 
 def describe(
-    net: Network, classes: Sequence[str], preprocessing: Preprocessing, name: str = "", note: str = ""
+    net: Network,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    name: str = "",
+    note: str = "",
 ) -> dict[str, Any]:
     """What the file holds, as plain data.
 
-    ``net``: one of :func:`vggbook.build`'s, batch normalisation included (it is folded in). ``classes``: a
-    name for each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on
-    where the net comes from. Raises TypeError for another kind of model, ValueError for classes that do
-    not fit and for a net too large for a page.
+    ``net``: one of :func:`vggbook.build`'s; batch normalisation is folded in. ``classes``: a name for
+    each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on where
+    the net comes from. Raises TypeError for another kind of model, ValueError for classes that do not
+    fit and for a net too large for a page.
     """
     if not isinstance(net, Network):
         kind = type(net).__name__
@@ -120,9 +125,16 @@ def describe(
             scales.append(scale)
             biases.append(bias.detach().float().numpy())
     outputs = layers[-1]["out"]
-    needs(len(classes) == outputs, "classes", len(classes), f"a name for each of the {outputs} outputs")
+    needs(
+        len(classes) == outputs,
+        "classes",
+        len(classes),
+        f"a name for each of the {outputs} outputs",
+    )
     count = sum(part.size for part in whole)
-    needs(count <= LARGEST, "net", f"{count:,} weights", f"at most {LARGEST:,}: build a narrower one")
+    needs(
+        count <= LARGEST, "net", f"{count:,} weights", f"at most {LARGEST:,}: build a narrower one"
+    )
     text = _packed(whole, "<i1")
     return {
         "format": FORMAT,
@@ -144,7 +156,7 @@ def describe(
 
 
 def write(data: dict[str, Any], path: str | os.PathLike) -> Path:
-    """Write a description, whole or not at all; a path that ends in ``.js`` becomes a script for the page."""
+    """Write a description, whole or not at all; a ``.js`` file becomes a script for the page."""
     path = Path(path)
     text = json.dumps(data, separators=(",", ":"))
     if path.suffix == ".js":
@@ -166,18 +178,24 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise NetFileError(f"{path.name}: no exported net, its format is not {FORMAT!r}")
     if hashlib.sha256(data["weights"].encode("ascii")).hexdigest() != data["sha256"]:
-        raise NetFileError(f"{path.name}: the weights do not fit their checksum; export the net again")
+        raise NetFileError(
+            f"{path.name}: the weights do not fit their checksum; export the net again"
+        )
     return data
 
 
 def read(path: str | os.PathLike) -> Network:
-    """The network in an exported file, with the rounded weights, in evaluation mode; ready for ``predict``."""
+    """The network in an exported file, its weights rounded, in evaluation mode; for ``predict``."""
     data = load(path)
     convs = [layer for layer in data["layers"] if layer["kind"] == "conv"]
     config = CONFIGS[data["config"]]
-    first = next(layer for layer in config.layers if hasattr(layer, "channels"))
+    first = next(layer for layer in config.layers if isinstance(layer, Conv))
     width = convs[0]["out"] / first.channels
-    net = build(config, len(data["classes"]), width=width, image_size=tuple(data["size"]), init="torch")
+    hidden = [layer["out"] for layer in data["layers"] if layer["kind"] == "fc"][:-1]
+    config = replace(config, fc=tuple(round(out / width) for out in hidden))
+    net = build(
+        config, len(data["classes"]), width=width, image_size=tuple(data["size"]), init="torch"
+    )
     whole, scales, biases = (
         _unpacked(data[key], kind)
         for key, kind in (("weights", "<i1"), ("scales", "<f4"), ("biases", "<f4"))
