@@ -108,10 +108,10 @@ def describe(
 ) -> dict[str, Any]:
     """What the file holds, as plain data.
 
-    ``net``: one of :func:`vggbook.build`'s; batch normalisation is folded in. ``classes``: a name for
-    each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on where
-    the net comes from. Raises TypeError for another kind of model, ValueError for classes that do not
-    fit and for a net too large for a page.
+    ``net``: one of :func:`vggbook.build`'s; batch normalisation is folded in. ``classes``: a name
+    for each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on
+    where the net comes from. Raises TypeError for another kind of model, ValueError for classes
+    that do not fit and for a net too large for a page.
     """
     if not isinstance(net, Network):
         kind = type(net).__name__
