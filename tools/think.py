@@ -2,7 +2,7 @@
 
 ``scenes.js`` holds the numbers of a few test pictures of the procedural set, and its tables of
 outlines and textures. The page draws and computes anew; tests compare it with the package in a
-browser. The net (``net-D.js``) is an exported miniature.
+browser. The net (``net-D.js``) comes from experiments/page_net.py.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from vggbook import book
-from vggbook.book import export
 from vggbook.data import SHAPES, TEXTURES, ShapesDataset
+from vggbook.data.scenes import Outline, Texture
 
 FOLDER = Path(__file__).resolve().parents[1] / "book" / "_static" / "think"
 SEED = 7
@@ -22,9 +21,9 @@ PICTURES = (0, 5, 10, 15, 20, 27, 31, 38)  # indices in the test split: eight cl
 DIGITS = 6  # of the numbers, in units of the picture's side
 
 
-def shapes(classes: tuple[str, ...] | int = 12) -> ShapesDataset:
+def shapes() -> ShapesDataset:
     """The set that the page's pictures come from."""
-    return ShapesDataset("test", max(PICTURES) + 1, seed=SEED, size=64, classes=classes)
+    return ShapesDataset("test", max(PICTURES) + 1, seed=SEED, size=64, difficulty=0.15)
 
 
 def _numbers(value: torch.Tensor) -> object:
@@ -36,21 +35,40 @@ def _numbers(value: torch.Tensor) -> object:
     )
 
 
-def _columns(group: dict, row: int) -> list[dict]:
-    """What a group of things (waves, bands, plain shapes) holds for one picture, a dict each."""
+def _outline(outline: Outline) -> dict[str, torch.Tensor]:
+    names = {"shape": "shape", "r": "radius", "angle": "angle", "tilt": "tilt", "x": "x", "y": "y"}
+    return {short: getattr(outline, name) for short, name in names.items()}
+
+
+def _texture(texture: Texture) -> dict[str, torch.Tensor]:
+    fields = texture._asdict()
+    return {"texture": fields.pop("kind"), "k": fields.pop("wavenumber"), **fields}
+
+
+def _things(group: dict[str, torch.Tensor], row: int) -> list[dict]:
+    """The things of a kind (waves, bands, plain shapes) in one picture, a dict each."""
     count = next(iter(group.values())).shape[1]
     return [{key: _numbers(value[row, i]) for key, value in group.items()} for i in range(count)]
 
 
 def scenes(dataset: ShapesDataset) -> list[dict]:
     """The pictures' numbers by name, in units of the picture's side."""
-    found = dataset.scene(list(PICTURES))
-    singles = ("object", "ground", "light")
-    several = ("waves", "bands", "plain")
+    found = dataset.scenes(list(PICTURES))
+    waves, bands, plain = found.waves._asdict(), found.bands._asdict(), found.plain
+    several = {
+        "waves": {"k": waves.pop("wavenumber"), **waves},
+        "bands": _texture(bands.pop("texture")) | bands,
+        "plain": _outline(plain.outline) | {"colour": plain.colour, "present": plain.present},
+    }
+    single = {
+        "object": _outline(found.outline) | _texture(found.texture),
+        "ground": found.ground._asdict(),
+        "light": found.light._asdict(),
+    }
     return [
         {"label": index % len(dataset.classes)}
-        | {name: _columns(found[name], row)[0] for name in singles}
-        | {name: _columns(found[name], row) for name in several}
+        | {name: _things(group, row)[0] for name, group in single.items()}
+        | {name: _things(group, row) for name, group in several.items()}
         for row, index in enumerate(PICTURES)
     ]
 
@@ -71,12 +89,8 @@ def scene_script() -> str:
 
 
 def main() -> None:
-    """Write all files."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
+    """Write the scenes."""
     (FOLDER / "scenes.js").write_text(scene_script(), encoding="utf-8")
-    net = book.miniature("page")
-    data = export.describe(net, net.classes, net.preprocessing, "D", net.provenance["note"])
-    export.write(data, FOLDER / "net-D.js")
 
 
 if __name__ == "__main__":

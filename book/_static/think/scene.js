@@ -29,7 +29,7 @@
   /** How light the texture is at (x, y), 0 to 1. */
   function textureLight(tables, o, x, y, s) {
     const [a, b, c, d, e] = tables.textures[o.texture];
-    const k = (2 * Math.PI) / o.period / o.r;
+    const { k } = o; // radians a unit of length
     const u = Math.cos(k * (Math.cos(o.lean) * x + Math.sin(o.lean) * y) + o.u);
     const v = Math.cos(k * (Math.cos(o.lean) * y - Math.sin(o.lean) * x) + o.v);
     return clamp(((v * c + a + u * d) * u + v * b + e) * (s / k) + 0.5);
@@ -58,7 +58,7 @@
           for (let c = 0; c < 3; c++) pixel[c] += swell * wave.colour[c];
         }
         for (const band of scene.bands) {
-          const depth = band.half - Math.abs(linear(band.angle, x - 0.5, y - 0.5, 1, -band.at));
+          const depth = band.half - Math.abs(linear(band.angle, x - 0.5, y - 0.5, 1, -band.offset));
           weave(pixel, clamp(depth * s + (band.half > 0 ? 0.5 : 0)), tables, band, x - 0.5, y - 0.5, s);
         }
         for (const plain of scene.plain) {
@@ -95,15 +95,14 @@
   /** A copy of the scene whose object lies, reaches and points as asked; its texture moves and turns with it. */
   function changed(scene, { x, y, size = 1, turn = 0, shape, texture, dark, light }) {
     const old = scene.object;
-    const object = { ...old, x: x ?? old.x, y: y ?? old.y, r: old.r * size, angle: old.angle + turn, lean: old.lean + turn };
+    const object = { ...old, x: x ?? old.x, y: y ?? old.y, r: old.r * size, angle: old.angle + turn, lean: old.lean + turn, k: old.k / size };
     // the phases at the object's centre stay
-    const k = (2 * Math.PI) / old.period / old.r;
-    const phase = (o, rate, px, py) => [
-      rate * (Math.cos(o.lean) * px + Math.sin(o.lean) * py),
-      rate * (Math.cos(o.lean) * py - Math.sin(o.lean) * px),
+    const phase = (o) => [
+      o.k * (Math.cos(o.lean) * o.x + Math.sin(o.lean) * o.y),
+      o.k * (Math.cos(o.lean) * o.y - Math.sin(o.lean) * o.x),
     ];
-    const before = phase(old, k, old.x, old.y);
-    const after = phase(object, k / size, object.x, object.y);
+    const before = phase(old);
+    const after = phase(object);
     object.u = old.u + before[0] - after[0];
     object.v = old.v + before[1] - after[1];
     return { ...scene, object: { ...object, shape: shape ?? old.shape, texture: texture ?? old.texture, dark: dark ?? old.dark, light: light ?? old.light } };
