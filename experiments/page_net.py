@@ -1,7 +1,8 @@
 """The net of the page "See it think": ``python -m experiments.page_net`` trains and exports it.
 
-It is D at an eighth of the width with two hidden FC layers of 256 instead of 512, so that its weights in 8 bits stay below
-400 kB. It is trained with S drawn for each picture, as Sect. 3.1 does, because the page lets the reader choose the test scale.
+It is D at an eighth of the width with two hidden FC layers of 256 instead of 512, so that its
+weights stay below 400 kB. It is trained with S drawn for each picture, as Sect. 3.1 does, because
+the page lets the reader choose the test scale.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from vggbook import CONFIGS, build
 from vggbook.book import export
 from vggbook.data import Loader, ShapesDataset, in_memory, mean_rgb, pca_rgb
 from vggbook.evaluate import predict
+from vggbook.model import Network
 from vggbook.weights import Preprocessing
 
 OUT = Path(__file__).resolve().parents[1] / "book" / "_static" / "think" / "net-D.js"
@@ -25,11 +27,29 @@ CONFIG = replace(CONFIGS["D"], fc=(2048, 2048))
 CROP, SCALES, TEST_SCALE = 64, (64, 110), 87
 DIVISOR = 64.0
 SEED = 7
+LEVELS = 63  # 7 bits a weight
 
 
 def pictures(split: str, count: int, size: int):
     """A split held in memory, drawn at smallest side ``size``."""
     return in_memory(ShapesDataset(split, count, seed=SEED, size=size, difficulty=0.15))
+
+
+def measured(net: Network, tests: int) -> dict[str, float]:
+    """Dense top-1 error in per cent at three test scales."""
+    test = pictures("test", tests, SCALES[1])
+    errors = {}
+    for scale in (CROP, TEST_SCALE, SCALES[1]):
+        posteriors = [predict(net, part, scales=scale) for part in test.images.split(256)]
+        wrong = torch.cat(posteriors).argmax(1) != test.labels
+        errors[str(scale)] = round(100 * float(wrong.double().mean()), 2)
+    return errors
+
+
+def note(errors: dict[str, float]) -> str:
+    """The line that the page shows with the net."""
+    at = ", ".join(f"{error} % at Q = {scale}" for scale, error in errors.items())
+    return f"an eighth of the width, hidden FC layers of 256; dense top-1 error {at}"
 
 
 def main() -> None:
@@ -53,18 +73,9 @@ def main() -> None:
     schedule = Schedule(given.updates, given.rate)
     curve = train(net, loader, schedule)
     preprocessing = Preprocessing("D", tuple(mean.tolist()), (DIVISOR,) * 3)
-    test = pictures("test", given.tests, SCALES[1])
-    errors = {}
-    for scale in (CROP, SCALES[0], TEST_SCALE, SCALES[1]):
-        parts = test.images.split(256)
-        posteriors = [predict(net, part, scales=scale, preprocess=preprocessing) for part in parts]
-        wrong = torch.cat(posteriors).argmax(1) != test.labels
-        errors[str(scale)] = round(100 * float(wrong.double().mean()), 2)
-    note = (
-        f"D at an eighth of the width, FC layers of 256; dense top-1 error {errors[str(SCALES[0])]} % "
-        f"at Q = {SCALES[0]}, {errors[str(TEST_SCALE)]} % at Q = {TEST_SCALE}"
-    )
-    data = export.describe(net, training.classes, preprocessing, "D", note)
+    data = export.describe(net, training.classes, preprocessing, "D", levels=LEVELS)
+    errors = measured(export.read(export.write(data, OUT)), given.tests)
+    data["note"] = note(errors)
     data["provenance"] = {
         **provenance("cpu", SEED),
         "schedule": asdict(schedule),
@@ -73,7 +84,7 @@ def main() -> None:
         "curve": curve[:: max(1, len(curve) // 20)],
     }
     export.write(data, OUT)
-    print(note)
+    print(data["note"])
 
 
 if __name__ == "__main__":

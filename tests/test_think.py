@@ -9,7 +9,7 @@ from conftest import ROOT
 from torch import nn
 
 from tools import think
-from vggbook import build, receptive_field, to_dense
+from vggbook import build, receptive_field
 from vggbook.book import export
 from vggbook.evaluate import dense_macs, predict
 from vggbook.weights import Preprocessing
@@ -94,10 +94,8 @@ RUN = """async ([data, pixels, height, width]) => {
 
 def activations(net, x):
     """Outputs of every layer of the page: after ReLU, FC layers at every position."""
-    dense, maps = to_dense(net), []
-    for module in [*net.features, *[m for m in dense.classifier if not isinstance(m, nn.Dropout)]]:
-        if isinstance(module, nn.Linear):
-            break
+    maps = []
+    for module in net.features:
         x = module(x)
         if isinstance(module, nn.ReLU | nn.MaxPool2d | nn.LocalResponseNorm):
             maps.append(x[0])

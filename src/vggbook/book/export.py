@@ -25,6 +25,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import needs
+from ..checks import whole as whole_number
 from ..configs import CONFIGS, Conv
 from ..model import Network, build
 from ..weights import Preprocessing
@@ -80,10 +81,10 @@ def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tenso
         yield layer, module.weight, module.bias
 
 
-def _quantised(weight: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """Whole numbers from -127 to 127 (out, ...) and one scale an output channel (out,)."""
+def _quantised(weight: Tensor, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers from -levels to levels (out, ...) and one scale an output channel (out,)."""
     rows = weight.detach().float().flatten(1)  # (out, in k k)
-    scale = rows.abs().amax(1).clamp(min=1e-12) / 127  # (out,)
+    scale = rows.abs().amax(1).clamp(min=1e-12) / levels  # (out,)
     whole = (rows / scale[:, None]).round().to(torch.int8)
     return whole.numpy(), scale.numpy()
 
@@ -105,22 +106,25 @@ def describe(
     preprocessing: Preprocessing,
     name: str = "",
     note: str = "",
+    levels: int = 127,
 ) -> dict[str, Any]:
     """What the file holds, as plain data.
 
     ``net``: one of :func:`vggbook.build`'s; batch normalisation is folded in. ``classes``: a name
     for each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on
-    where the net comes from. Raises TypeError for another kind of model, ValueError for classes
+    where the net comes from. ``levels``: weights become whole numbers from minus to plus it; fewer
+    than 127 make a smaller file. Raises TypeError for another kind of model, ValueError for classes
     that do not fit and for a net too large for a page.
     """
     if not isinstance(net, Network):
         kind = type(net).__name__
         raise TypeError(f"net is a {kind}: expected a network of vggbook.build")
+    whole_number("levels", levels, 1, 127)
     layers, whole, scales, biases = [], [], [], []
     for layer, weight, bias in _layers(net):
         layers.append(layer)
         if weight is not None and bias is not None:
-            numbers, scale = _quantised(weight)
+            numbers, scale = _quantised(weight, levels)
             whole.append(numbers)
             scales.append(scale)
             biases.append(bias.detach().float().numpy())
