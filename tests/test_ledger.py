@@ -91,11 +91,14 @@ def test_found_is_empty_where_nothing_was_measured():
 def test_one_status_a_claim():
     c = claims()["lrn-no-help"]
     two = {
-        "01_a": notebook(c.quote()),
+        "01_a": notebook(c.report({"d": 1}, status="opposite", evidence="three seeds")),
         "02_b": notebook(c.report({"d": 1}, status="undecided", evidence="five seeds")),
     }
     (conflict,) = ledger.conflicts(ledger.entries(two))
-    assert conflict == "lrn-no-help: quoted in 01_a, undecided in 02_b"
+    assert conflict == "lrn-no-help: opposite in 01_a, undecided in 02_b"
+    repeated = {"01_a": notebook(c.quote()), "02_b": two["02_b"]}
+    (row,) = [r for r in ledger.entries(repeated) if r["id"] == "lrn-no-help"]
+    assert ledger.conflicts([row]) == [] and row["status"] == "undecided"  # a quotation judges not
     part = claims()["params-d"]
     some = {"exact": part.value["exact"]}
     mixed = {

@@ -158,12 +158,14 @@ def entry(claim: Claim, seen: list[dict]) -> dict:
 def conflicts(rows: list[dict]) -> list[str]:
     """Claims to which two pages give different statuses, each for the whole claim.
 
-    A check of some parts only is no conflict: the whole is as strong as its weakest part.
+    A check of some parts only is no conflict: the whole is as strong as its weakest part. Nor is a
+    quotation: a page that repeats a claim gives no verdict on it.
     """
     wrong = []
     for r in rows:
         parts = set(map(str, r["expected"])) if isinstance(r["expected"], dict) else set()
-        whole = [c for c in r["cells"] if parts <= set(c["keys"])]
+        judged = [c for c in r["cells"] if c["status"] != "quoted"]
+        whole = [c for c in judged if parts <= set(c["keys"])]
         if len({c["status"] for c in whole}) > 1:
             places = ", ".join(f"{c['status']} in {c['notebook']}" for c in whole)
             wrong.append(f"{r['id']}: {places}")
