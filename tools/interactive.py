@@ -9,6 +9,10 @@ FILES = {
         ["explorer/configs.js", "explorer/explorer.js"],
         ["explorer/explorer.css"],
     ),
+    'class="think"': (
+        ["think/scenes.js", "think/scene.js", "think/net.js", "think/think.js"],
+        ["think/think.css"],
+    ),
     'class="quiz"': (["quiz.js"], ["quiz.css"]),
 }
 

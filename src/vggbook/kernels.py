@@ -44,7 +44,9 @@ class Layer:
     first: bool  # its inputs are images, which need no gradient
     value_bytes: int
 
-    def kernel(self, phase: str, name: str, values: float, *, flops: float = 0, plus: float = 0):
+    def kernel(
+        self, phase: str, name: str, values: float, *, flops: float = 0, plus: float = 0
+    ) -> Kernel:
         """A kernel that moves so many values, and ``plus`` bytes."""
         return Kernel(self.name, phase, name, flops, float(self.value_bytes * values + plus))
 

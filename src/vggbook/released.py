@@ -16,6 +16,7 @@ import urllib.error
 import urllib.request
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -37,7 +38,8 @@ def weights_url(name: str) -> str:
     """The address of torchvision's weights, "vgg11" to "vgg19", with "_bn" for batch norm."""
     from torchvision.models import get_model_weights
 
-    return get_model_weights(choice("name", name, NAMES)).IMAGENET1K_V1.url
+    weights: Any = get_model_weights(choice("name", name, NAMES))
+    return weights.IMAGENET1K_V1.url
 
 
 def find_weights(name: str) -> Path | None:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from .arithmetic import walk
 from .checks import choice, needs, positive, whole
@@ -172,7 +173,7 @@ def roofline(
 
 
 def _layer(
-    row, inputs: tuple[int, ...], pooled: int, batch: int, *, first: bool, device: Device
+    row: Any, inputs: tuple[int, ...], pooled: int, batch: int, *, first: bool, device: Device
 ) -> Layer:
     """A row of the trace, whose input has this shape and whose pooling gives so many values."""
     weights = row.macs

@@ -203,7 +203,7 @@ class Result:
 class Claims(tuple):
     """All claims in the paper's order; ``claims()["params-d"]`` finds one by id."""
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
             return super().__getitem__(key)
         for claim in self:

@@ -61,7 +61,8 @@ def mismatch(found: Any, expected: Any, where: str) -> str | None:
         return f"found {found!r}{at}, the number {expected!r} is expected"
     else:
         room = tolerance(expected) if isinstance(expected, float) else 0
-        close = abs(found - expected) <= room  # NaN is never close
+        number: Any = found
+        close = abs(number - expected) <= room  # NaN is never close
         return None if close else f"found {found!r}{at}, expected {expected!r}"
     return next((problem for pair in pairs if (problem := mismatch(*pair))), None)
 

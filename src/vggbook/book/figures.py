@@ -7,6 +7,8 @@ stay as they are.
 
 from __future__ import annotations
 
+from typing import Any
+
 # One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures
 # it); within a family they differ for colour-blind readers too. Name by label or marker as well,
 # never by colour alone.
@@ -94,7 +96,7 @@ def use_style() -> None:
         pass
 
 
-def show_image(ax, image, title: str = "") -> None:
+def show_image(ax: Any, image: Any, title: str = "") -> None:
     """Draw a (3, H, W) or (H, W) tensor, uint8 or 0 to 1, without axes."""
     ax.imshow(
         image.permute(1, 2, 0) if image.ndim == 3 else image,
@@ -104,7 +106,7 @@ def show_image(ax, image, title: str = "") -> None:
     ax.set_axis_off()
 
 
-def photo(fig, dpi: int = 120, quality: int = 78):
+def photo(fig: Any, dpi: int = 120, quality: int = 78) -> Any:
     """A figure that holds photographs, as a JPEG; an SVG would carry every pixel unpacked."""
     from io import BytesIO
 

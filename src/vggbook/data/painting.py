@@ -8,6 +8,7 @@ steps work in place.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -150,7 +151,7 @@ def _px(t: Tensor) -> Tensor:
     return t.reshape(len(t), -1, 1, 1)
 
 
-def _ramp(angle: Tensor, x: Tensor, y: Tensor, slope, offset) -> Tensor:
+def _ramp(angle: Tensor, x: Tensor, y: Tensor, slope: Any, offset: Any) -> Tensor:
     """slope * (the coordinate along `angle`) + offset, for angles (N, K)."""
     cos = torch.cos(angle)[:, :, None, None]
     sin = torch.sin(angle)[:, :, None, None]

@@ -120,7 +120,9 @@ def _visible(kind: type) -> type:
                 raise FileNotFoundError(f"couldn't find any class folder in {directory}")
             return names, {name: i for i, name in enumerate(names)}
 
-        def make_dataset(self, directory: Any, class_to_idx: dict[str, int], *_: Any, **__: Any):
+        def make_dataset(
+            self, directory: Any, class_to_idx: dict[str, int], *_: Any, **__: Any
+        ) -> Any:
             samples = []
             for name, label in class_to_idx.items():
                 paths = sorted(_image_files(Path(directory, name), IMG_EXTENSIONS))

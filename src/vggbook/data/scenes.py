@@ -7,7 +7,7 @@ once; K is the number of things of a kind in a scene.
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -140,7 +140,7 @@ class Scene(NamedTuple):
     light: Light
 
 
-def rows(part, start: int, stop: int):
+def rows(part: Any, start: int, stop: int) -> Any:
     """Scenes start to stop of any part of a scene."""
     if isinstance(part, Tensor):
         return part[start:stop]

@@ -11,7 +11,17 @@ from torch import Tensor
 from ..checks import choice, needs, number, pair, whole, whole_pair
 from .keyed import hash_keys, uniforms
 from .painting import corners, cover, paint
-from .scenes import COLUMN_COUNT, FRAME_COLUMNS, SHAPES, TEXTURES, Look, draw_scene, frame, rows
+from .scenes import (
+    COLUMN_COUNT,
+    FRAME_COLUMNS,
+    SHAPES,
+    TEXTURES,
+    Look,
+    Scene,
+    draw_scene,
+    frame,
+    rows,
+)
 
 SPLITS = ("train", "val", "test")
 _GRIDS = {  # number of classes: shapes, textures
@@ -137,6 +147,10 @@ class ShapesDataset:
             dim=1,
         )
 
+    def scenes(self, indices: Iterable[int]) -> Scene:
+        """The numbers behind N pictures: every thing in them, from back to front."""
+        return self._scenes(self._checked(indices))
+
     def scales(self, indices: Iterable[int]) -> Tensor:
         """The object's diameter over the image's smallest side, float32 (N,)."""
         return 2 * self._scenes(self._checked(indices)).outline.radius[:, 0]
@@ -152,7 +166,7 @@ class ShapesDataset:
     def _numbers(self, index: Tensor, count: int) -> Tensor:
         return uniforms(hash_keys(self.seed, index * 3 + SPLITS.index(self.split)), count)
 
-    def _scenes(self, index: Tensor):
+    def _scenes(self, index: Tensor) -> Scene:
         return draw_scene(self._look, self._numbers(index, COLUMN_COUNT), index % len(self.classes))
 
     def _frames(self, index: Tensor, size: int | None) -> Tensor:

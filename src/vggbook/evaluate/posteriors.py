@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +78,7 @@ def _batches(images: Images, scale: int, max_pixels: int) -> Iterator[tuple[list
     """
     block = max(64, BATCHES * max_pixels // scale**2)  # images held rescaled at a time
     for start in range(0, len(images), block):
-        resized = isotropic_resize(images[start : start + block], scale)
+        resized: Any = isotropic_resize(images[start : start + block], scale)
         groups: dict[tuple[int, int], list[int]] = {}
         for i, image in enumerate(resized):
             groups.setdefault((image.shape[1], image.shape[2]), []).append(i)

@@ -135,7 +135,9 @@ def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], dict
     if args.data == "shapes":
         size = recipe.scales if isinstance(recipe.scales, int) else max(recipe.scales)
         counts = {"train": args.images, "val": args.val_images}
-        sets = [ShapesDataset(split, n, recipe.seed, size=size) for split, n in counts.items()]
+        sets: list[Any] = [
+            ShapesDataset(split, n, recipe.seed, size=size) for split, n in counts.items()
+        ]
     else:
         rank, processes = world()
         if args.download and processes > 1:  # one process fetches, the others wait

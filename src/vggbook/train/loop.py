@@ -149,7 +149,7 @@ def fit(
         skipped: dict[int, str] = {}
         known = _statistics(recipe, train, options, state, skipped) if rank == 0 else None
         mean, eigen = from_first(known, device)
-        feed = {
+        feed: dict[str, Any] = {
             "batch_size": recipe.batch_size,
             "crop": recipe.crop,
             "mean": mean,
@@ -163,7 +163,12 @@ def fit(
         }
         colour = eigen if recipe.colour else None
         loader = Loader(train, scales=recipe.scales, colour=colour, flip=recipe.flip, **feed)
-        centre = {"scales": recipe.test_scale, "flip": False, "shuffle": False, "augment": False}
+        centre: dict[str, Any] = {
+            "scales": recipe.test_scale,
+            "flip": False,
+            "shuffle": False,
+            "augment": False,
+        }
         checker = None if val is None else Loader(val, **centre, **feed)
         machine = Machine(net, recipe, device, dtype, options.compile, options.micro_batch, say)
         at = Training(recipe, net, loader, device, machine.scaler, eigen, frozen)
@@ -222,7 +227,7 @@ def _statistics(
     if state is not None:
         return state["mean"], Eigen(*state["eigen"]) if state["eigen"] else None
     mean, eigen = options.mean, options.eigen
-    how = {"on_error": options.on_error, "skipped": skipped}
+    how: dict[str, Any] = {"on_error": options.on_error, "skipped": skipped}
     mean = mean_rgb(train, **how) if mean is None else torch.as_tensor(mean, dtype=torch.float32)
     if eigen is None and recipe.colour:
         eigen = pca_rgb(train, **how)

@@ -1,0 +1,252 @@
+"""A trained net as one text file for the page "See it think": ``python -m vggbook.book.export``.
+
+The file is JSON: the layers in order, the classes, what is done to the pixels, and all weights as
+8-bit whole numbers with one scale an output channel. :func:`read` turns it back into a network, so
+that PyTorch and the page compute with the same rounded weights.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import hashlib
+import json
+import math
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..checks import needs
+from ..checks import whole as whole_number
+from ..configs import CONFIGS, Conv
+from ..model import Network, build
+from ..weights import Preprocessing
+
+FORMAT = "vggbook net 1"
+LARGEST = 40_000_000  # weights; a page cannot hold the full-width nets
+PAGE_CALL = "vggThink.add"  # what the page's own files hand their net to
+
+
+class NetFileError(ValueError):
+    """A file does not hold an exported net; the message says which file, and why."""
+
+
+def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
+    """Weights and biases of a convolution, the batch normalisation after it folded in."""
+    assert conv.bias is not None
+    if norm is None:
+        return conv.weight, conv.bias
+    assert norm.running_mean is not None and norm.running_var is not None
+    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # (out,)
+    weight = conv.weight * factor.view(-1, 1, 1, 1)  # (out, in, k, k)
+    return weight, norm.bias + (conv.bias - norm.running_mean) * factor
+
+
+def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tensor | None]]:
+    """Each layer's description, with weights and biases where it has some, in order."""
+    names = iter(net.config.layer_names)
+    modules = list(net.features)
+    for module, following in zip(modules, [*modules[1:], None]):
+        if isinstance(module, nn.Conv2d):
+            norm = following if isinstance(following, nn.BatchNorm2d) else None
+            layer = {
+                "name": next(names),
+                "kind": "conv",
+                "in": module.in_channels,
+                "out": module.out_channels,
+                "kernel": module.kernel_size[0],
+                "stride": module.stride[0],
+                "pad": module.padding[0],
+                "groups": module.groups,
+            }
+            yield layer, *_folded(module, norm)
+        elif isinstance(module, nn.MaxPool2d):
+            pool = {"kernel": module.kernel_size, "stride": module.stride, "ceil": module.ceil_mode}
+            yield {"name": next(names), "kind": "pool", **pool}, None, None
+        elif isinstance(module, nn.LocalResponseNorm):
+            constants = {"size": module.size, "beta": module.beta, "k": module.k}
+            alpha = module.alpha / module.size  # the sum is multiplied by it, as the paper has it
+            yield {"name": next(names), "kind": "lrn", **constants, "alpha": alpha}, None, None
+    linear = [module for module in net.classifier if isinstance(module, nn.Linear)]
+    for name, module in zip(net.config.fc_names, linear):
+        layer = {"name": name, "kind": "fc", "in": module.in_features, "out": module.out_features}
+        yield layer, module.weight, module.bias
+
+
+def _quantised(weight: Tensor, levels: int) -> tuple[np.ndarray, np.ndarray]:
+    """Whole numbers from -levels to levels (out, ...) and one scale an output channel (out,)."""
+    rows = weight.detach().float().flatten(1)  # (out, in k k)
+    scale = rows.abs().amax(1).clamp(min=1e-12) / levels  # (out,)
+    whole = (rows / scale[:, None]).round().to(torch.int8)
+    return whole.numpy(), scale.numpy()
+
+
+def _packed(parts: list[np.ndarray], kind: str) -> str:
+    """Numbers as little-endian bytes, compressed (raw deflate), in base64."""
+    data = b"".join(np.ascontiguousarray(part.astype(kind)).tobytes() for part in parts)
+    squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
+    return base64.b64encode(squeeze.compress(data) + squeeze.flush()).decode("ascii")
+
+
+def _unpacked(text: str, kind: str) -> np.ndarray:
+    return np.frombuffer(zlib.decompress(base64.b64decode(text), -15), dtype=kind)
+
+
+def describe(
+    net: Network,
+    classes: Sequence[str],
+    preprocessing: Preprocessing,
+    name: str = "",
+    note: str = "",
+    levels: int = 127,
+) -> dict[str, Any]:
+    """What the file holds, as plain data.
+
+    ``net``: one of :func:`vggbook.build`'s; batch normalisation is folded in. ``classes``: a name
+    for each output. ``preprocessing``: what is done to RGB pixels of 0..255. ``note``: one line on
+    where the net comes from. ``levels``: weights become whole numbers from minus to plus it; fewer
+    than 127 make a smaller file. Raises TypeError for another kind of model, ValueError for classes
+    that do not fit and for a net too large for a page.
+    """
+    if not isinstance(net, Network):
+        kind = type(net).__name__
+        raise TypeError(f"net is a {kind}: expected a network of vggbook.build")
+    whole_number("levels", levels, 1, 127)
+    layers, whole, scales, biases = [], [], [], []
+    for layer, weight, bias in _layers(net):
+        layers.append(layer)
+        if weight is not None and bias is not None:
+            numbers, scale = _quantised(weight, levels)
+            whole.append(numbers)
+            scales.append(scale)
+            biases.append(bias.detach().float().numpy())
+    outputs = layers[-1]["out"]
+    needs(
+        len(classes) == outputs,
+        "classes",
+        len(classes),
+        f"a name for each of the {outputs} outputs",
+    )
+    count = sum(part.size for part in whole)
+    needs(
+        count <= LARGEST, "net", f"{count:,} weights", f"at most {LARGEST:,}: build a narrower one"
+    )
+    text = _packed(whole, "<i1")
+    return {
+        "format": FORMAT,
+        "name": name or net.config.name,
+        "config": net.config.name,
+        "note": note,
+        "classes": [str(label) for label in classes],
+        "mean": list(preprocessing.mean),
+        "std": list(preprocessing.std),
+        "bgr": preprocessing.bgr,
+        "size": list(net.image_size),
+        "layers": layers,
+        "count": count,
+        "weights": text,
+        "scales": _packed(scales, "<f4"),
+        "biases": _packed(biases, "<f4"),
+        "sha256": hashlib.sha256(text.encode("ascii")).hexdigest(),
+    }
+
+
+def write(data: dict[str, Any], path: str | os.PathLike) -> Path:
+    """Write a description, whole or not at all; a ``.js`` file becomes a script for the page."""
+    path = Path(path)
+    text = json.dumps(data, separators=(",", ":"))
+    if path.suffix == ".js":
+        text = f"{PAGE_CALL}({text});\n"
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+    return path
+
+
+def load(path: str | os.PathLike) -> dict[str, Any]:
+    """The description in a file that :func:`write` wrote. NetFileError for anything else."""
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8").strip()
+        data = json.loads(text.removeprefix(f"{PAGE_CALL}(").removesuffix(");"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise NetFileError(f"{path.name}: no exported net ({error})") from None
+    if not isinstance(data, dict) or data.get("format") != FORMAT:
+        raise NetFileError(f"{path.name}: no exported net, its format is not {FORMAT!r}")
+    if hashlib.sha256(data["weights"].encode("ascii")).hexdigest() != data["sha256"]:
+        raise NetFileError(
+            f"{path.name}: the weights do not fit their checksum; export the net again"
+        )
+    return data
+
+
+def read(path: str | os.PathLike) -> Network:
+    """The network in an exported file, its weights rounded, in evaluation mode; for ``predict``."""
+    data = load(path)
+    convs = [layer for layer in data["layers"] if layer["kind"] == "conv"]
+    config = CONFIGS[data["config"]]
+    first = next(layer for layer in config.layers if isinstance(layer, Conv))
+    width = convs[0]["out"] / first.channels
+    hidden = [layer["out"] for layer in data["layers"] if layer["kind"] == "fc"][:-1]
+    config = replace(config, fc=tuple(round(out / width) for out in hidden))
+    net = build(
+        config, len(data["classes"]), width=width, image_size=tuple(data["size"]), init="torch"
+    )
+    whole, scales, biases = (
+        _unpacked(data[key], kind)
+        for key, kind in (("weights", "<i1"), ("scales", "<f4"), ("biases", "<f4"))
+    )
+    at, channel = 0, 0
+    modules = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    needs(
+        sum(module.weight.numel() for module in modules) == len(whole),
+        "path",
+        str(path),
+        f"the layers of {config.name} at width {width:g}",
+    )
+    for module in modules:
+        out, size = module.weight.shape[0], module.weight.numel()
+        rows = torch.from_numpy(whole[at : at + size].astype(np.float32)).view(out, -1)
+        scale = torch.from_numpy(scales[channel : channel + out].copy())
+        module.weight.data = (rows * scale[:, None]).view_as(module.weight)
+        module.bias.data = torch.from_numpy(biases[channel : channel + out].copy())
+        at, channel = at + size, channel + out
+    means = tuple(data["mean"]), tuple(data["std"])
+    net.preprocessing = Preprocessing(data["name"], *means, bgr=data["bgr"])
+    net.classes = tuple(data["classes"])
+    return net.eval()
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Export a run of ``vggbook.train`` for the page "See it think"."""
+    parser = argparse.ArgumentParser(prog="python -m vggbook.book.export", description=main.__doc__)
+    parser.add_argument("checkpoint", type=Path, help="last.pt or best.pt of a run")
+    parser.add_argument("out", type=Path, help="the file to write, for instance my_net.json")
+    parser.add_argument("--name", default="", help="what the page calls the net")
+    given = parser.parse_args(argv)
+    from ..train import CheckpointError, load_run
+
+    try:
+        needs(given.out.parent.is_dir(), "out", str(given.out), "a file in a folder that exists")
+        run = load_run(given.checkpoint)
+        std = (1 / run.recipe.gain,) * 3
+        preprocessing = Preprocessing(run.recipe.config, tuple(run.mean.tolist()), std)
+        note = f"trained for {len(run.history)} epochs; {run.ended or 'training had not ended'}"
+        data = describe(run.model, run.classes, preprocessing, given.name, note)
+        write(data, given.out)
+    except (OSError, ValueError, TypeError, CheckpointError) as error:
+        sys.exit(f"vggbook.book.export: {error}")
+    size = math.ceil(given.out.stat().st_size / 1000)
+    print(f"{given.out}: {data['count']:,} weights in 8 bits, {size:,} kB")
+
+
+if __name__ == "__main__":
+    main()

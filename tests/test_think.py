@@ -1,0 +1,431 @@
+"""The net in the page, in a browser: its numbers against the package, its controls."""
+
+import json
+from contextlib import contextmanager
+
+import pytest
+import torch
+from conftest import ROOT
+from torch import nn
+
+from tools import think
+from vggbook import build, receptive_field
+from vggbook.book import export
+from vggbook.evaluate import dense_macs, predict
+from vggbook.weights import Preprocessing
+
+TYPES = {".js": "text/javascript", ".css": "text/css"}
+PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Think</title>
+<meta name="viewport" content="width=device-width">
+<link rel="icon" href="data:,"><link rel="stylesheet" href="think.css">{scripts}</head>
+<body><main><h1>Think</h1>
+<div class="think" data-view="{views}"><p>This needs JavaScript.</p></div></main></body></html>"""
+SCRIPTS = "".join(
+    f'<script src="{name}.js" defer></script>' for name in ("scenes", "scene", "net", "think")
+)
+
+
+@contextmanager
+def opened(browser, views: str = "layers occlusion testing", **context):
+    """A page with one instrument; a request for another file, or an error, fails the test."""
+    context.setdefault("viewport", {"width": 1000, "height": 1000})
+    ctx = browser.new_context(**context)
+    ctx.set_default_timeout(20_000)
+    page, trouble = ctx.new_page(), []
+    page.on("pageerror", lambda error: trouble.append(str(error)))
+    page.on("console", lambda line: line.type == "error" and trouble.append(line.text))
+
+    def serve(route):
+        name = route.request.url.removeprefix("http://think.test/")
+        path = think.FOLDER / name
+        if not name:
+            text = PAGE.format(scripts=SCRIPTS, views=views)
+            route.fulfill(body=text, content_type="text/html; charset=utf-8")
+        elif route.request.url.startswith("http://think.test/") and path.is_file():
+            kind = TYPES[path.suffix] + "; charset=utf-8"
+            route.fulfill(body=path.read_bytes(), content_type=kind)
+        else:
+            trouble.append(f"asked for {route.request.url}")
+            route.abort()
+
+    page.route("http://**/*", serve)
+    page.goto("http://think.test/")
+    yield page
+    ctx.close()
+    assert not trouble
+
+
+def net_of(name: str, **options):
+    """A small net with random weights whose answers differ from picture to picture."""
+    generator = torch.Generator().manual_seed(3)
+    net = build(name, 12, width=0.0625, image_size=64, generator=generator, **options).eval()
+    preprocessing = Preprocessing(name, (120.0, 110.0, 100.0), (64.0, 60.0, 70.0))
+    return net, preprocessing
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Files of nets of every kind of layer, each with the net that PyTorch reads back from it."""
+    folder, found = tmp_path_factory.mktemp("nets"), {}
+    for name, options in (("D", {}), ("C", {}), ("A-LRN", {}), ("B", {"batch_norm": True})):
+        net, preprocessing = net_of(name, **options)
+        for norm in (m for m in net.modules() if isinstance(m, nn.BatchNorm2d)):
+            norm.running_mean.uniform_(-0.5, 0.5)
+            norm.running_var.uniform_(0.5, 2)
+        data = export.describe(net, [f"class {i}" for i in range(12)], preprocessing)
+        path = export.write(data, folder / f"{name}.json")
+        found[name] = data, export.read(path)
+    return found
+
+
+RUN = """async ([data, pixels, height, width]) => {
+  const engine = vggEngine();
+  const net = await engine.decode(data);
+  const picture = { h: height, w: width, data: Float32Array.from(pixels) };
+  const maps = engine.forward(net, picture);
+  return {
+    maps: maps.map((map) => (
+      { name: map.name, shape: [map.c, map.h, map.w], data: Array.from(map.data) })),
+    dense: engine.dense(net, picture), flipped: engine.dense(net, picture, true).posterior,
+    centre: engine.centreCrop(net, picture), crops: engine.crops(net, picture),
+  };
+}"""
+
+
+def activations(net, x):
+    """Outputs of every layer of the page: after ReLU, FC layers at every position."""
+    maps = []
+    for module in net.features:
+        x = module(x)
+        if isinstance(module, nn.ReLU | nn.MaxPool2d | nn.LocalResponseNorm):
+            maps.append(x[0])
+    convs = [module for module in net.classifier if isinstance(module, nn.Linear)]
+    for layer in convs:
+        weight = layer.weight.view(len(layer.weight), x.shape[1], -1)
+        side = round(weight.shape[2] ** 0.5)
+        x = nn.functional.conv2d(x, weight.unflatten(2, (side, side)), layer.bias)
+        x = x if layer is convs[-1] else x.relu()
+        maps.append(x[0])
+    return maps
+
+
+@pytest.mark.parametrize("name", ["D", "C", "A-LRN", "B"])
+def test_every_activation_and_answer_equals_pytorchs(browser, exported, name):
+    data, net = exported[name]
+    torch.manual_seed(len(name))
+    for height, width in ((64, 64), (97, 110)):
+        image = torch.randint(0, 256, (3, height, width), dtype=torch.uint8)
+        with opened(browser) as page:
+            found = page.evaluate(RUN, [data, image.flatten().tolist(), height, width])
+        with torch.inference_mode():
+            expected = activations(net, net.preprocessing(image[None]))
+        assert [m["name"] for m in found["maps"][1:]] == [layer["name"] for layer in data["layers"]]
+        for got, want in zip(found["maps"][1:], expected):
+            assert got["shape"] == list(want.shape)
+            scale = max(1.0, float(want.abs().max()))
+            assert float((torch.tensor(got["data"]) - want.flatten()).abs().max()) < 1e-3 * scale
+        side = min(height, width)
+        ask = {"images": image[None], "scales": side}
+        for key, options in (
+            ("dense", {"method": "dense", "flip": False}),
+            ("centre", {"method": "multi_crop", "grid": 1, "flip": False}),
+            ("crops", {"method": "multi_crop"}),
+        ):
+            answer = found[key]
+            posterior = torch.tensor(answer if key == "centre" else answer["posterior"])
+            assert float((posterior - predict(net, **ask, **options)[0]).abs().max()) < 1e-4
+        flipped = predict(net, **ask, method="dense")[0]
+        assert float((torch.tensor(found["flipped"]) - flipped).abs().max()) < 1e-4
+
+
+def test_work_is_that_of_the_package(browser, exported):
+    data, _ = exported["D"]
+    with opened(browser) as page:
+        found = page.evaluate(
+            "async (data) => { const e = vggEngine(); const net = await e.decode(data);"
+            " return [64, 80, 146].map((q) => e.cost(net, q, q)); }",
+            data,
+        )
+    assert found == [dense_macs("D", q, 64, 12, 0.0625) for q in (64, 80, 146)]
+
+
+def test_fields_are_those_of_the_package(browser, exported):
+    data, _ = exported["C"]
+    with opened(browser) as page:
+        found = page.evaluate(
+            "async (data) => { const e = vggEngine(); const net = await e.decode(data);"
+            " return net.layers.map((l) => ({ name: l.name, ...e.field(net, l.name) })); }",
+            data,
+        )
+    rows = {row.name: row for row in receptive_field("C", image_size=64)}
+    for layer in found:
+        row = rows[layer["name"]]
+        assert (layer["size"], layer["jump"]) == (row.size, row.jump)
+        assert layer["left"] == row.start - row.size / 2
+
+
+def test_a_units_sum_is_the_convolutions_value(browser, exported):
+    data, net = exported["D"]
+    image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
+    x = net.preprocessing(image[None])
+    convs = [m for m in net.features if isinstance(m, nn.Conv2d)]
+    with torch.inference_mode():
+        for module in net.features[: list(net.features).index(convs[3])]:
+            x = module(x)
+        raw = convs[3](x)[0]  # before ReLU
+    places = [(0, 0, 0), (5, 31, 31), (3, 10, 20)]
+    with opened(browser) as page:
+        found = page.evaluate(
+            """async ([data, pixels, places]) => {
+              const engine = vggEngine();
+              const net = await engine.decode(data);
+              const maps = engine.forward(net, { h: 64, w: 64, data: Float32Array.from(pixels) });
+              return places.map(([c, y, x]) => engine.unit(net, maps, "conv2_2", c, y, x).sum);
+            }""",
+            [data, image.flatten().tolist(), places],
+        )
+    for (c, y, x_), value in zip(places, found):
+        assert abs(value - float(raw[c, y, x_])) < 1e-3
+
+
+def test_files_written_for_the_page_are_up_to_date():
+    assert (think.FOLDER / "scenes.js").read_text(encoding="utf-8") == think.scene_script()
+    net = think.FOLDER / "net-D.js"
+    assert net.stat().st_size <= 400_000
+    assert export.load(net)["classes"] == list(think.shapes().classes)
+
+
+@pytest.mark.parametrize("side", [64, 101])
+def test_pictures_are_those_of_the_package(browser, side):
+    expected, _ = think.shapes().batch(list(think.PICTURES), size=side)
+    with opened(browser) as page:
+        found = page.evaluate(
+            "(side) => vggScenes.scenes.map("
+            "(scene) => Array.from(vggScene.paint(vggScenes, scene, side).data))",
+            side,
+        )
+    for got, want in zip(found, expected):
+        difference = (torch.tensor(got) - want.flatten()).abs()
+        assert float(difference.max()) <= 1  # one grey level, where a value falls on its edge
+        assert float((difference > 0).double().mean()) < 0.01
+
+
+def test_a_turned_and_moved_object_keeps_its_texture(browser):
+    """Moving the object by whole pixels moves its pixels, where nothing else lies."""
+    with opened(browser) as page:
+        found = page.evaluate(
+            """() => {
+              const scene = structuredClone(vggScenes.scenes[0]);
+              Object.assign(scene, { waves: [], bands: [], plain: [] });
+              scene.ground.far = scene.ground.near;
+              Object.assign(scene.light, { slope: 0, gain: 1 });
+              Object.assign(scene.object, { x: 0.4, y: 0.4, r: 0.2 });
+              const paint = (change) => Array.from(
+                vggScene.paint(vggScenes, vggScene.changed(scene, change), 64).data);
+              const there = { x: 0.4 + 8 / 64, y: 0.4 + 4 / 64 };
+              return [paint({}), paint(there), paint({ turn: 2 * Math.PI })];
+            }"""
+        )
+    here, there, around = (torch.tensor(picture).view(3, 64, 64) for picture in found)
+    moved = here.roll((4, 8), (1, 2))
+    assert float((moved[:, 10:60, 14:60] - there[:, 10:60, 14:60]).abs().max()) <= 1
+    assert float((here - around).abs().max()) <= 1
+
+
+def loaded(page):
+    page.get_by_role("button", name="Load the trained net").click()
+    page.wait_for_function("() => document.querySelector('.think').dataset.turn > 0")
+
+
+def settled(page):
+    page.wait_for_function(
+        "() => { const t = document.querySelector('.think').instrument;"
+        " return !t.busy && String(t.turn) === t.root.dataset.turn; }"
+    )
+
+
+def test_nothing_heavy_is_fetched_before_it_is_asked_for(browser):
+    asked = []
+    with opened(browser) as page:
+        page.on("request", lambda request: asked.append(request.url))
+        page.wait_for_timeout(200)
+        assert not asked
+        loaded(page)
+    assert [url for url in asked if "net-D" in url]
+
+
+def test_the_page_says_what_the_package_says(browser):
+    net = export.read(think.FOLDER / "net-D.js")
+    images, labels = think.shapes().batch(list(think.PICTURES), size=64)
+    posteriors = predict(net, images, scales=64, flip=False)
+    assert (
+        float((posteriors.argmax(1) == labels).double().mean()) >= 0.75
+    )  # a trained net, not a random one
+    with opened(browser, "layers") as page:
+        loaded(page)
+        for index in range(3):
+            page.get_by_label("Picture", exact=True).select_option(str(index))
+            settled(page)
+            said = page.evaluate("() => document.querySelector('.think').instrument.posterior")
+            assert float((torch.tensor(said) - posteriors[index]).abs().max()) < 0.02
+            name = net.classes[int(posteriors[index].argmax())]
+            assert f"The net says {name}" in page.get_by_role("status").inner_text()
+
+
+def test_layers_by_keyboard(browser):
+    with opened(browser, "layers") as page:
+        loaded(page)
+        page.get_by_label("Layer", exact=True).select_option("conv3_1")
+        page.get_by_role("spinbutton", name="Channel").fill("7")
+        page.get_by_role("spinbutton", name="Channel").press("Enter")
+        settled(page)
+        unit = page.locator(".think-map")
+        unit.focus()
+        for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
+            unit.press(key)
+            page.wait_for_timeout(80)
+        assert "conv3_1, channel 7, row 16, column 15" in unit.get_attribute("aria-label")
+        text = page.locator(".think-sum").inner_text()
+        assert "It sees 24 × 24 pixels" in text and "after ReLU" in text
+
+
+def test_moving_the_object_by_keys_changes_what_is_said(browser):
+    with opened(browser, "layers") as page:
+        loaded(page)
+        picture = page.locator(".think-picture")
+        before = picture.get_attribute("aria-label")
+        picture.focus()
+        for _ in range(4):
+            picture.press("ArrowLeft")
+        settled(page)
+        assert picture.get_attribute("aria-label") != before
+
+
+def test_occlusion_sweep(browser):
+    with opened(browser, "occlusion") as page:
+        loaded(page)
+        page.get_by_role("button", name="Sweep").click()
+        page.wait_for_function(
+            "() => /worst place/.test(document.querySelector('.think-status').textContent)",
+            timeout=60_000,
+        )
+
+
+def test_testing_view_compares_the_three_protocols(browser):
+    with opened(browser, "testing") as page:
+        loaded(page)
+        page.get_by_label("Q, the picture's side").fill("128")
+        settled(page)
+        assert "dense, 3 × 3 positions" in page.locator(".think-parts").inner_text()
+        page.get_by_role("button", name="50 crops").click()
+        page.wait_for_selector("text=The 50 crops took", timeout=120_000)
+        assert page.locator(".think-parts tbody tr").count() == 3
+
+
+def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
+    data, _ = exported["A-LRN"]
+    (tmp_path / "mine.json").write_text(json.dumps(data | {"name": "mine"}))
+    (tmp_path / "text.json").write_text("hello")
+    (tmp_path / "other.json").write_text("{}")
+    short = data | {"layers": data["layers"][:-1]}
+    (tmp_path / "short.json").write_text(json.dumps(short))
+    with opened(browser, "layers") as page:
+        loaded(page)
+        page.get_by_text("Open a net of your own").click()
+        chooser = page.get_by_label("File")
+        for name, part in (
+            ("text.json", "it is not JSON"),
+            ("other.json", "no exported net"),
+            ("short.json", "export the net again"),
+        ):
+            chooser.set_input_files(tmp_path / name)
+            page.wait_for_function(
+                "(part) => document.querySelector('.think-status').textContent.includes(part)",
+                arg=part,
+            )
+        chooser.set_input_files(tmp_path / "mine.json")
+        page.wait_for_function(
+            "() => document.querySelector('.think-net').textContent.startsWith('mine')"
+        )
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_on_a_phone_nothing_is_cut(browser, scheme):
+    context = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "color_scheme": scheme}
+    with opened(browser, **context) as page:
+        loaded(page)
+        for view in ("Occlusion", "Testing", "Layers"):
+            page.get_by_role("button", name=view, exact=True).tap()
+            settled(page)
+            width = page.evaluate("() => document.documentElement.scrollWidth")
+            assert width <= 390, view
+
+
+def test_it_works_from_disk(browser, tmp_path):
+    text = PAGE.format(scripts=SCRIPTS, views="layers")
+    for path in think.FOLDER.iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    (tmp_path / "page.html").write_text(text, encoding="utf-8")
+    page = browser.new_page()
+    page.goto((tmp_path / "page.html").as_uri())
+    loaded(page)
+    assert "The net says" in page.locator(".think-status").inner_text()
+    page.close()
+
+
+def test_without_javascript_a_sentence_stands_there(browser):
+    with opened(browser, java_script_enabled=False) as page:
+        assert "needs JavaScript" in page.locator(".think").inner_text()
+
+
+def test_export_refuses(tmp_path):
+    net, preprocessing = net_of("A")
+    with pytest.raises(ValueError, match=r"classes=3: expected a name for each of the 12 outputs"):
+        export.describe(net, ["a", "b", "c"], preprocessing)
+    with pytest.raises(TypeError, match=r"expected a network of vggbook\.build"):
+        export.describe(nn.Linear(1, 1), ["a"], preprocessing)
+    with torch.device("meta"):
+        large = build("D")
+    with pytest.raises(ValueError, match="build a narrower one"):
+        export.describe(large, [str(i) for i in range(1000)], preprocessing)
+    (tmp_path / "bad.json").write_text("{}")
+    with pytest.raises(export.NetFileError, match="no exported net"):
+        export.load(tmp_path / "bad.json")
+    data = export.describe(net, [str(i) for i in range(12)], preprocessing)
+    data["weights"] = data["weights"][:-8] + "AAAAAAA="
+    (tmp_path / "damaged.json").write_text(json.dumps(data))
+    with pytest.raises(export.NetFileError, match="checksum"):
+        export.load(tmp_path / "damaged.json")
+
+
+def test_rounding_to_eight_bits_moves_no_weight_by_more_than_half_a_step(tmp_path):
+    net, preprocessing = net_of("C")
+    data = export.describe(net, [str(i) for i in range(12)], preprocessing)
+    back = export.read(export.write(data, tmp_path / "c.json"))
+    for (name, old), new in zip(net.state_dict().items(), back.state_dict().values()):
+        if name.endswith("weight"):
+            rows = old.flatten(1)
+            step = rows.abs().amax(1, keepdim=True) / 127
+            assert bool(((rows - new.flatten(1)).abs() <= step * 0.5001).all())
+
+
+def test_command_line(tmp_path, capsys):
+    from vggbook.data import ShapesDataset, in_memory
+    from vggbook.train import Recipe, fit
+
+    shapes = in_memory(ShapesDataset("train", 32, size=36, classes=4))
+    recipe = Recipe(
+        "A", crop=32, scales=36, batch_size=16, width=0.0625, gain=1 / 64, max_epochs=1, lr=1e-3
+    )
+    run = fit(recipe, shapes, shapes, out=tmp_path / "run", log=None)
+    export.main([str(tmp_path / "run" / "last.pt"), str(tmp_path / "mine.json"), "--name", "mine"])
+    assert "weights in 8 bits" in capsys.readouterr().out
+    net = export.read(tmp_path / "mine.json")
+    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    plain = (x.float() - run.mean[:, None, None]) / 64
+    with torch.inference_mode():
+        difference = net(net.preprocessing(x)) - run.model.eval()(plain)
+    assert float(difference.abs().max()) < 0.2  # rounded weights
+    with pytest.raises(SystemExit, match=r"vggbook.book.export: "):
+        export.main([str(tmp_path / "nothing.pt"), str(tmp_path / "x.json")])
+    assert ROOT.is_dir()
