@@ -1,4 +1,6 @@
-"""Measure this machine: ``python -m benchmarks [--only nets,layouts] [--tiny] [--out results]``; a few minutes on two cores."""
+"""Measure this machine: ``python -m benchmarks [--only nets,layouts] [--tiny] [--out results]``; a
+few minutes on two cores.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The sections of ``python -m benchmarks``: what a processor does, against torchvision, other set-ups, and the floor."""
+"""The sections of ``python -m benchmarks``: what a processor does, against torchvision, other
+set-ups, and the floor.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ from .steps import TORCHVISION, batch, inference, network, sgd, times, training_
 
 @dataclass
 class Sizes:
-    """How much is measured. ``mini``: the chapters' size of experiment, B at an eighth of the width, 64 pixels, 12 classes."""
+    """How much is measured. ``mini``: the chapters' size of experiment, B at an eighth of the
+    width, 64 pixels, 12 classes.
+    """
 
     nets: str = "ABCDE"
     image: int = 224
@@ -53,7 +57,9 @@ class Sizes:
 
     @classmethod
     def short(cls) -> Sizes:
-        """Less of everything, for a machine that is busy or slow: one image a batch at full size, one test scale."""
+        """Less of everything, for a machine that is busy or slow: one image a batch at full size,
+        one test scale.
+        """
         return cls(batch=1, mini_rounds=7, images=1024, scales=(256,), product=1024, seconds=3.0)
 
     @property
@@ -85,7 +91,9 @@ def ceilings(bench: Bench) -> None:
 
 
 def nets(bench: Bench) -> None:
-    """A to E at full width against torchvision's twins: float32, channels_last, eager, the same optimiser."""
+    """A to E at full width against torchvision's twins: float32, channels_last, eager, the same
+    optimiser.
+    """
     s = bench.sizes
     for training in (True, False):
         section = "training" if training else "inference"
@@ -129,7 +137,9 @@ def mini_step(
 
 
 def layouts(bench: Bench) -> None:
-    """The miniature's training step: memory layouts, optimisers, precisions; and the layout for D's forward pass."""
+    """The miniature's training step: memory layouts, optimisers, precisions; and the layout for D's
+    forward pass.
+    """
     s = bench.sizes
     n, note = s.mini_batch, f"B, width 1/8, {s.mini_image} pixels, batch {s.mini_batch}"
     limit = floor("B", n, True, **s.mini)
@@ -175,8 +185,15 @@ def layouts(bench: Bench) -> None:
     )
 
 
+def _most_updates(machine: Device) -> float:
+    """Million weights/s: weight and momentum are read and written, the gradient is read."""
+    return machine.bandwidth / 20 / 1e6
+
+
 def optimisers(bench: Bench) -> None:
-    """SGD with momentum: a loop over tensors, grouped, fused; the update alone and the miniature's whole step."""
+    """SGD with momentum: a loop over tensors, grouped, fused; the update alone and the miniature's
+    whole step.
+    """
     s = bench.sizes
     kinds = ("loop", "foreach", "fused")
     cases, size = {}, 0
@@ -186,10 +203,7 @@ def optimisers(bench: Bench) -> None:
             parameter.grad = torch.randn_like(parameter)
         size = sum(p.numel() for p in model.parameters())
         cases[kind] = sgd(model, kind).step
-    limit = lambda machine: (
-        machine.bandwidth / 20 / 1e6
-    )  # weight and momentum read and written, gradient read
-    floors = dict.fromkeys(kinds, limit)
+    floors = dict.fromkeys(kinds, _most_updates)
     bench.compare(
         "update",
         cases,
@@ -212,7 +226,9 @@ def optimisers(bench: Bench) -> None:
 
 
 def compiling(bench: Bench) -> None:
-    """torch.compile on the processor: the miniature's step and D's forward pass, and what the compiling takes."""
+    """torch.compile on the processor: the miniature's step and D's forward pass, and what the
+    compiling takes.
+    """
     s = bench.sizes
     if not s.compiled:
         raise RuntimeError("left out: compiling takes a C++ compiler and half a minute")
@@ -285,16 +301,17 @@ def threads(bench: Bench) -> None:
     for _ in range(3 if bench.sizes.rounds > 1 else 1):
         for processes, count in ((1, 1), (1, 2), (2, 1), (2, 2)):
             rate = sum(worker(bench, processes, count))
-            found.setdefault(
-                f"{processes} process{'es' * (processes > 1)}, {count} thread{'s' * (count > 1)} each",
-                [],
-            ).append(rate)
+            shared = f"{processes} process{'es' * (processes > 1)}"
+            each = f"{count} thread{'s' * (count > 1)} each"
+            found.setdefault(f"{shared}, {each}", []).append(rate)
     for case, rates in found.items():
         bench.row("threads", case, rates, "images/s", note="the miniature, all processes together")
 
 
 def feeding(bench: Bench) -> None:
-    """The data's side: drawing scenes, cropping from memory, decoding JPEG files, against what training takes."""
+    """The data's side: drawing scenes, cropping from memory, decoding JPEG files, against what
+    training takes.
+    """
     from torchvision.io import decode_jpeg, read_file
 
     from vggbook.book.photos import photograph_path
@@ -329,7 +346,9 @@ def feeding(bench: Bench) -> None:
 
 
 def fitting(bench: Bench) -> None:
-    """One epoch with validation: a bare loop, ``fit``, and the loop of the study notes (batch 4, two passes more to count errors)."""
+    """One epoch with validation: a bare loop, ``fit``, and the loop of the study notes (batch 4,
+    two passes more to count errors).
+    """
     s = bench.sizes
     n, size = s.images, s.mini_image * 8 // 7
     sets = [
@@ -375,7 +394,9 @@ def fitting(bench: Bench) -> None:
             yield images, labels
 
     def notes() -> None:
-        """As the notes print it: batch 4, NCHW, a loss read back each step, then validation, then both sets again for the accuracy."""
+        """As the notes print it: batch 4, NCHW, a loss read back each step, then validation, then
+        both sets again for the accuracy.
+        """
         train, val = Loader(sets[0], 4, **feed), Loader(sets[1], 4, **feed, **still)
         model = recipe.net(12)
         optimiser = torch.optim.SGD(model.parameters(), lr=1e-3, momentum=0.9, weight_decay=5e-4)
@@ -402,7 +423,9 @@ def fitting(bench: Bench) -> None:
 
 
 def testing(bench: Bench) -> None:
-    """Dense evaluation against 50 crops, both with flips: measured, over the saving in arithmetic."""
+    """Dense evaluation against 50 crops, both with flips: measured, over the saving in
+    arithmetic.
+    """
     s = bench.sizes
     name = "D" if "D" in s.nets else s.nets[0]
     model = network(name, image_size=s.image)
@@ -450,7 +473,10 @@ def looking(bench: Bench) -> None:
         against="torchsummary, net built before",
         note="D, 224 pixels",
     )
-    run = lambda code: subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+    def run(code: str) -> None:
+        subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
     cases = {
         code: (lambda code=code: run(code))
         for code in ("pass", "import vggbook", "import torch", "import torch, vggbook")
@@ -478,8 +504,14 @@ def printed(command: list[str], environment: dict) -> str:
     ).stdout
 
 
+def _middle(values: list[float]) -> float:
+    return sorted(values)[len(values) // 2]
+
+
 def scaling(bench: Bench) -> None:
-    """Data parallelism with two gloo processes of one thread: without exchange, with it, the exchange alone; and what the model says."""
+    """Data parallelism with two gloo processes of one thread: without exchange, with it, the
+    exchange alone; and what the model says.
+    """
     s = bench.sizes
     for width in (0.125, 0.5) if s.rounds > 1 else (0.125,):
         size = max(2, s.mini_batch // (4 if width < 0.5 else 16))
@@ -510,7 +542,10 @@ def scaling(bench: Bench) -> None:
         ]
         one = json.loads(printed([sys.executable, *command], environment).splitlines()[-1])
         two = json.loads(printed(launch, environment).splitlines()[-1])
-        note = f"B, width {width:g}, {s.mini_image} pixels, batch {size} a process; gradients of {two['gradient_bytes'] / 1e6:.1f} MB"
+        note = (
+            f"B, width {width:g}, {s.mini_image} pixels, batch {size} a process; "
+            f"gradients of {two['gradient_bytes'] / 1e6:.1f} MB"
+        )
         bench.row("two processes", f"alone, width {width:g}", one["step"], "s", note=note)
         for key, label in (
             ("step", "side by side, no exchange"),
@@ -518,13 +553,10 @@ def scaling(bench: Bench) -> None:
             ("all_reduce", "all-reduce alone"),
         ):
             bench.row("two processes", f"{label}, width {width:g}", two[key], "s", note=note)
-        middle = lambda values: sorted(values)[len(values) // 2]
-        alone, apart, ddp, exchange = (
-            middle(one["step"]),
-            middle(two["step"]),
-            middle(two["ddp"]),
-            middle(two["all_reduce"]),
-        )
+        alone = _middle(one["step"])
+        apart = _middle(two["step"])
+        ddp = _middle(two["ddp"])
+        exchange = _middle(two["all_reduce"])
         step = roofline(
             "B", bench.machine, size, "eager", num_classes=12, width=width, image_size=s.mini_image
         )
@@ -543,7 +575,8 @@ def scaling(bench: Bench) -> None:
             "all_reduce_bytes_per_s": bandwidth,
         }
         bench.say(
-            f"    speed-up {2 * alone / ddp:.2f} of 2; exchange {apart / ddp:.0%} efficient, model {model[False]:.0%} to {model[True]:.0%}"
+            f"    speed-up {2 * alone / ddp:.2f} of 2; exchange {apart / ddp:.0%} efficient, "
+            f"model {model[False]:.0%} to {model[True]:.0%}"
         )
 
 

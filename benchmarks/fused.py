@@ -1,8 +1,10 @@
-"""A candidate for GPUs: convolution, bias and ReLU in one cuDNN kernel, with the ReLU's output as the only thing kept of it.
+"""A candidate for GPUs: convolution, bias and ReLU in one cuDNN kernel, with the ReLU's output as
+the only thing kept of it.
 
-Eager PyTorch adds the bias and applies the ReLU in passes of their own. Here the forward pass is ``torch.cudnn_convolution_relu``; the
-backward pass masks the gradient where the output is zero and hands it to the ordinary gradient convolutions. On a CPU the forward
-pass is the ordinary one, so that the gradient can be tested anywhere.
+Eager PyTorch adds the bias and applies the ReLU in passes of their own. Here the forward pass is
+``torch.cudnn_convolution_relu``; the backward pass masks the gradient where the output is zero and
+hands it to the ordinary gradient convolutions. On a CPU the forward pass is the ordinary one, so
+that the gradient can be tested anywhere.
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ def _mask(gradient: Tensor, output: Tensor) -> tuple[Tensor, Tensor]:
 
 
 class ConvReLU(torch.autograd.Function):
-    """relu(conv2d(x, weight, bias)), stride 1. ``mask`` is :func:`_mask` or a compiled version of it."""
+    """relu(conv2d(x, weight, bias)), stride 1. ``mask`` is :func:`_mask` or a compiled version of
+    it.
+    """
 
     @staticmethod
     def forward(
@@ -51,7 +55,9 @@ class ConvReLU(torch.autograd.Function):
 
 
 class FusedConv(nn.Module):
-    """A convolution and the ReLU after it, sharing the convolution's parameters; ``channels``: pad fewer input channels to so many."""
+    """A convolution and the ReLU after it, sharing the convolution's parameters; ``channels``: pad
+    fewer input channels to so many.
+    """
 
     def __init__(self, conv: nn.Conv2d, mask=_mask, channels: int = 0):
         super().__init__()
@@ -68,7 +74,9 @@ class FusedConv(nn.Module):
 
 
 def fuse(model: nn.Module, mask=_mask, channels: int = 0) -> nn.Module:
-    """The model with each convolution and its ReLU in ``features`` replaced by one :class:`FusedConv`; the weights stay where they are."""
+    """The model with each convolution and its ReLU in ``features`` replaced by one
+    :class:`FusedConv`; the weights stay where they are.
+    """
     modules, fused = list(model.features), []
     while modules:
         module = modules.pop(0)

@@ -1,9 +1,12 @@
-"""Measure a GPU in under ten minutes: ``python -m benchmarks.gpu`` writes ``results/bench-<gpu>.json``.
+"""Measure a GPU in under ten minutes: ``python -m benchmarks.gpu`` writes
+``results/bench-<gpu>.json``.
 
-Needs this package, torch and torchvision; nothing is fetched. The most wanted comes first; a section starts only while the time it
-needs is left, an alarm ends what overruns, and the file is complete after every row. ``--tiny`` rehearses every line on a CPU.
+Needs this package, torch and torchvision; nothing is fetched. The most wanted comes first; a
+section starts only while the time it needs is left, an alarm ends what overruns, and the file is
+complete after every row. ``--tiny`` rehearses every line on a CPU.
 
-Goals for an H100 (bf16, channels_last, batch 256, 224 pixels) are in ``GOALS``; each row says which it meets.
+Goals for an H100 (bf16, channels_last, batch 256, 224 pixels) are in ``GOALS``; each row says which
+it meets.
 """
 
 from __future__ import annotations
@@ -24,7 +27,7 @@ from vggbook import count_macs
 from vggbook.roofline import FUSIONS, Device, Roofline, measure, roofline
 
 from .fused import _mask, fuse
-from .record import ROOT, Bench, slug
+from .record import ROOT, Bench, slug, summary
 from .steps import TORCHVISION, batch, graphed, inference, network, times, training_step
 
 GOALS = {  # images/s on one H100
@@ -56,7 +59,9 @@ class Plan:
 
     @classmethod
     def tiny(cls, **changes) -> Plan:
-        """The rehearsal on a CPU: every line, no meaning. torch.compile traces everything, but leaves the machine code out."""
+        """The rehearsal on a CPU: every line, no meaning. torch.compile traces everything, but
+        leaves the machine code out.
+        """
         small = {
             "device": "cpu",
             "image": 32,
@@ -109,11 +114,13 @@ def model(bench: Bench, name: str, library: str = "vggbook", layout: str = "chan
 def variants(
     bench: Bench, name: str, training: bool, names: tuple[str, ...], layout: str = "channels_last"
 ) -> tuple[dict, dict]:
-    """label -> callable of ``plan.steps`` steps, and label -> fusion of the floor it is compared with. A variant that fails is noted.
+    """label -> callable of ``plan.steps`` steps, and label -> fusion of the floor it is compared
+    with. A variant that fails is noted.
 
-    Names: "eager", "function" (conv+bias+ReLU in one kernel), "padded" (that, with 8 input channels), "masked" (that, with its
-    backward mask compiled), "compiled"; "16-bit" (weights held in 16 bits, inference only); "torchvision ..." for that library's twin.
-    Those ending in "+graph" are recorded once as a CUDA graph and replayed (on a CPU: run as they are).
+    Names: "eager", "function" (conv+bias+ReLU in one kernel), "padded" (that, with 8 input
+    channels), "masked" (that, with its backward mask compiled), "compiled"; "16-bit" (weights held
+    in 16 bits, inference only); "torchvision ..." for that library's twin. Those ending in "+graph"
+    are recorded once as a CUDA graph and replayed (on a CPU: run as they are).
     """
     p = bench.plan
     images, labels = batch(p.batch, p.image, 1000, p.device, layout)
@@ -163,7 +170,9 @@ def variants(
 def measured(
     bench: Bench, name: str, training: bool, names: tuple[str, ...], against: str | None = None
 ) -> None:
-    """Compare variants of one network; write each with its floor, the "full" floor and, for the best, the goal."""
+    """Compare variants of one network; write each with its floor, the "full" floor and, for the
+    best, the goal.
+    """
     p, what = bench.plan, "training" if training else "inference"
     cases, fusion = variants(bench, name, training, names)
     if not cases:
@@ -260,7 +269,9 @@ def d_compiled(bench: Bench) -> None:
 
 @needs(45)
 def d_candidates(bench: Bench) -> None:
-    """D, training: what the padding of the first layer and a compiled mask each give to the fused convolution."""
+    """D, training: what the padding of the first layer and a compiled mask each give to the fused
+    convolution.
+    """
     measured(bench, "D", True, ("function+graph", "padded+graph", "masked+graph"), "function+graph")
 
 
@@ -285,7 +296,9 @@ def d_inference(bench: Bench) -> None:
 
 @needs(60)
 def other_nets(bench: Bench) -> None:
-    """A, B, E and C: the best set-ups of D, training and inference, against torchvision in eager mode."""
+    """A, B, E and C: the best set-ups of D, training and inference, against torchvision in eager
+    mode.
+    """
     for name in "ABEC":
         if bench.left < 40:
             bench.skipped[f"{name}"] = f"not started: {bench.left:.0f} s were left"
@@ -371,7 +384,9 @@ def with_tf32(allowed: bool, step: Callable[[], object]) -> None:
 
 @needs(20)
 def notes(bench: Bench) -> None:
-    """D, training: the loop of the study notes (batch 4, float32, NCHW, the loss read back each step) against the plain eager step."""
+    """D, training: the loop of the study notes (batch 4, float32, NCHW, the loss read back each
+    step) against the plain eager step.
+    """
     p = bench.plan
     images, labels = batch(min(4, p.batch), p.image, 1000, p.device, "NCHW")
     net = model(bench, "D", layout="NCHW").train()
@@ -405,7 +420,9 @@ def notes(bench: Bench) -> None:
 
 @needs(25)
 def profile(bench: Bench) -> None:
-    """D, training: where the time goes, by kernel, in the eager step and in the one with fused convolutions."""
+    """D, training: where the time goes, by kernel, in the eager step and in the one with fused
+    convolutions.
+    """
     from torch.profiler import ProfilerActivity
     from torch.profiler import profile as recorder
 
@@ -438,7 +455,9 @@ def profile(bench: Bench) -> None:
 
 @needs(20)
 def feeding(bench: Bench) -> None:
-    """The data's side on the device: scenes drawn, crops from memory with scale jitter and colour shift, against what training takes."""
+    """The data's side on the device: scenes drawn, crops from memory with scale jitter and colour
+    shift, against what training takes.
+    """
     from vggbook.data import Loader, ShapesDataset, in_memory, mean_rgb, pca_rgb
 
     p = bench.plan
@@ -475,7 +494,9 @@ def feeding(bench: Bench) -> None:
 
 @needs(60)
 def fitting(bench: Bench) -> None:
-    """``fit``: D as the book trains it, on scenes held on the device; as it is by default and with its convolutions compiled."""
+    """``fit``: D as the book trains it, on scenes held on the device; as it is by default and with
+    its convolutions compiled.
+    """
     from vggbook.data import ShapesDataset, in_memory
     from vggbook.train import Recipe, fit
 
@@ -519,7 +540,9 @@ def backend(name: str):
 
 @needs(30)
 def testing(bench: Bench) -> None:
-    """Dense evaluation against 50 crops, both with flips: measured, over the saving in arithmetic."""
+    """Dense evaluation against 50 crops, both with flips: measured, over the saving in
+    arithmetic.
+    """
     from vggbook.evaluate import dense_macs, predict
 
     p = bench.plan
@@ -564,9 +587,7 @@ SECTIONS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.gpu", description=__doc__.splitlines()[0]
-    )
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.gpu", description=summary(__doc__))
     parser.add_argument("--tiny", action="store_true", help="rehearse on the CPU")
     parser.add_argument(
         "--no-torchvision",
@@ -590,7 +611,8 @@ def main(argv: list[str] | None = None) -> int:
         parser.error(f"no section {unknown[0]!r}; there are {', '.join(SECTIONS)}")
     if not given.tiny and not torch.cuda.is_available():
         parser.error(
-            "PyTorch sees no GPU here; --tiny rehearses on the CPU, python -m benchmarks measures it"
+            "PyTorch sees no GPU here; --tiny rehearses on the CPU, "
+            "python -m benchmarks measures it"
         )
     plan = Plan.tiny(torchvision=not given.no_torchvision) if given.tiny else Plan()
     if plan.cuda:
@@ -624,9 +646,8 @@ def main(argv: list[str] | None = None) -> int:
         if hasattr(signal, "SIGALRM"):
             signal.setitimer(signal.ITIMER_REAL, 0)
     for goal, found in bench.facts.get("goals", {}).items():
-        print(
-            f"goal {goal}: {found['reached']:,.2f} of {found['goal']:,} {'met' if found['met'] else 'NOT met'}"
-        )
+        verdict = "met" if found["met"] else "NOT met"
+        print(f"goal {goal}: {found['reached']:,.2f} of {found['goal']:,} {verdict}")
     print(
         f"{len(bench.rows)} rows in {bench.path}"
         + "".join(f"\nskipped: {k}: {v}" for k, v in bench.skipped.items())

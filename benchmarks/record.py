@@ -1,4 +1,6 @@
-"""Rows of measured rates with their floor, and where they come from; a JSON that is complete after every row."""
+"""Rows of measured rates with their floor, and where they come from; a JSON that is complete after
+every row.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ def provenance(device: str, seed: int) -> dict:
 
 
 class Bench:
-    """Collects rows and failures; ``save`` after each. ``seconds``: no section starts once they have passed."""
+    """Collects rows and failures; ``save`` after each. ``seconds``: no section starts once they
+    have passed.
+    """
 
     def __init__(
         self,
@@ -92,10 +96,12 @@ class Bench:
         against: str | None = None,
         note: str = "",
     ) -> dict[str, dict]:
-        """Time the cases in turn; rates are ``amount`` a call over seconds (seconds themselves for the unit "s").
+        """Time the cases in turn; rates are ``amount`` a call over seconds (seconds themselves for
+        the unit "s").
 
-        ``floors``: the rate that no run can exceed, from the machine's ceilings; these are measured again in every round, and the best
-        of the whole run count. ``against``: the case that ratios (how many times faster) refer to.
+        ``floors``: the rate that no run can exceed, from the machine's ceilings; these are measured
+        again in every round, and the best of the whole run count. ``against``: the case that ratios
+        (how many times faster) refer to.
         """
         probe = {"": self.probe} if floors and self.ceilings else {}
         seconds = stopwatch({**cases, **probe}, rounds, warmup, self.device)
@@ -131,7 +137,9 @@ class Bench:
         )
 
     def row(self, section, case, values, unit, *, floor=None, note="", quiet=False) -> dict:
-        """One row: median and quartiles of ``values``; ``floor`` gives the share that the median reaches."""
+        """One row: median and quartiles of ``values``; ``floor`` gives the share that the median
+        reaches.
+        """
         median, low, high = spread(list(values))
         row = {
             "section": section,
@@ -162,7 +170,9 @@ class Bench:
             )
 
     def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
-        """Each section in turn; one that fails, or has less time left than its ``need``, is noted and does not stop the others."""
+        """Each section in turn; one that fails, or has less time left than its ``need``, is noted
+        and does not stop the others.
+        """
         for name, section in sections.items():
             if self.left < getattr(section, "need", 0) or self.left <= 0:
                 self.skipped[name] = (
@@ -170,7 +180,7 @@ class Bench:
                 )
                 self.save()
                 continue
-            self.say(f"\n{name}: {(section.__doc__ or name).strip().splitlines()[0]}")
+            self.say(f"\n{name}: {summary(section.__doc__ or name)}")
             began = time.perf_counter()
             try:
                 section(self)
@@ -203,10 +213,21 @@ class Bench:
         temporary.replace(self.path)
 
 
+def summary(text: str) -> str:
+    """A docstring's first paragraph, on one line."""
+    return " ".join(text.strip().partition("\n\n")[0].split())
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def line(row: dict) -> str:
     """A row as text: median, quartiles, ratio, share of the floor."""
-    number = lambda value: f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
-    text = f"  {row['case']:44} {number(row['median']):>9} {row['unit']:10} [{number(row['low'])}, {number(row['high'])}]"
+    text = (
+        f"  {row['case']:44} {_number(row['median']):>9} {row['unit']:10} "
+        f"[{_number(row['low'])}, {_number(row['high'])}]"
+    )
     if "times" in row:
         times = row["times"]
         text += (

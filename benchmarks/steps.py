@@ -1,4 +1,6 @@
-"""What is timed: training steps and forward passes of this package's networks and of torchvision's, set up alike."""
+"""What is timed: training steps and forward passes of this package's networks and of torchvision's,
+set up alike.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,9 @@ LAYOUTS = {"channels_last": torch.channels_last, "NCHW": torch.contiguous_format
 
 
 def network(name: str, device: str = "cpu", library: str = "vggbook", **options) -> nn.Module:
-    """A network of Table 1 with He's weights; ``library="torchvision"`` gives that library's twin (224 pixels, full width)."""
+    """A network of Table 1 with He's weights; ``library="torchvision"`` gives that library's twin
+    (224 pixels, full width).
+    """
     if library == "vggbook":
         return build(name, device=device, **options)
     from torchvision import models
@@ -26,7 +30,9 @@ def network(name: str, device: str = "cpu", library: str = "vggbook", **options)
 
 
 def precise(device: str, dtype: torch.dtype):
-    """Autocast to a 16-bit type, without its cache, so that a step can be recorded as a CUDA graph; nothing for float32."""
+    """Autocast to a 16-bit type, without its cache, so that a step can be recorded as a CUDA graph;
+    nothing for float32.
+    """
     kind = torch.device(device).type
     return (
         torch.autocast(kind, dtype, cache_enabled=False)
@@ -38,7 +44,9 @@ def precise(device: str, dtype: torch.dtype):
 def batch(
     size: int, image_size: int, classes: int, device: str, layout: str, seed: int = 0
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Random images (N, 3, H, W) of the spread of mean-subtracted pixels over 255, and labels (N,)."""
+    """Random images (N, 3, H, W) of the spread of mean-subtracted pixels over 255, and labels
+    (N,).
+    """
     generator = torch.Generator(device).manual_seed(seed)
     images = torch.randn(size, 3, image_size, image_size, device=device, generator=generator).mul_(
         0.25
@@ -48,7 +56,9 @@ def batch(
 
 
 def sgd(model: nn.Module, kind: str = "fused", lr: float = 1e-3) -> torch.optim.SGD:
-    """SGD with the paper's momentum and weight decay; ``kind``: "fused", "foreach" or "loop". The rate keeps random labels harmless."""
+    """SGD with the paper's momentum and weight decay; ``kind``: "fused", "foreach" or "loop". The
+    rate keeps random labels harmless.
+    """
     how = {"fused": {"fused": True}, "foreach": {"foreach": True}, "loop": {"foreach": False}}[kind]
     return torch.optim.SGD(model.parameters(), lr=lr, momentum=0.9, weight_decay=5e-4, **how)
 
@@ -61,7 +71,9 @@ def training_step(
     optimiser: str = "fused",
     scaler: bool = False,
 ) -> Callable[[], None]:
-    """One step of SGD: forward, soft-max loss, backward, update. ``scaler``: loss scaling, which float16 needs."""
+    """One step of SGD: forward, soft-max loss, backward, update. ``scaler``: loss scaling, which
+    float16 needs.
+    """
     device = str(images.device)
     optimiser = sgd(model.train(), optimiser)
     grow = torch.amp.GradScaler(images.device.type, enabled=scaler)
@@ -92,7 +104,9 @@ def inference(
 
 
 def graphed(step: Callable[[], object], rounds: int = 3) -> Callable[[], object]:
-    """The step as one CUDA graph: recorded once, after ``rounds`` on a side stream, then replayed without the host."""
+    """The step as one CUDA graph: recorded once, after ``rounds`` on a side stream, then replayed
+    without the host.
+    """
     side = torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):

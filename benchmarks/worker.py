@@ -1,4 +1,6 @@
-"""A process that others run beside each other: ``step`` (a rate while neighbours work) and ``parallel`` (data-parallel steps, gloo)."""
+"""A process that others run beside each other: ``step`` (a rate while neighbours work) and
+``parallel`` (data-parallel steps, gloo).
+"""
 
 from __future__ import annotations
 
@@ -34,7 +36,9 @@ def setup(given: argparse.Namespace):
 
 
 def parallel(given: argparse.Namespace) -> dict:
-    """Seconds of a step without exchange; under torchrun also of a DDP step and of the all-reduce of the gradients alone."""
+    """Seconds of a step without exchange; under torchrun also of a DDP step and of the all-reduce
+    of the gradients alone.
+    """
     step, model, data = setup(given)
     many = max(1, given.rounds // 3)
     if "RANK" not in os.environ:

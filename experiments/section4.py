@@ -1,13 +1,16 @@
 """Section 4 in miniature: the paper's comparisons, re-run small and paired over seeds.
 
-    python -m experiments.section4 plan                     # the runs of a grid, what is done, what is missing
-    python -m experiments.section4 run                      # do what is missing; stop it at any moment and call it again
-    OMP_NUM_THREADS=1 python -m experiments.section4 run &  # the same line once for each core: they share the runs out among them
+    # the runs of a grid, what is done, what is missing
+    python -m experiments.section4 plan
+    # do what is missing; stop it at any moment and call it again
+    python -m experiments.section4 run
+    # the same line once for each core: they share the runs out among them
+    OMP_NUM_THREADS=1 python -m experiments.section4 run &
     python -m experiments.section4 run --seeds 0 1 --only D/256 --grid gpu
 
-Every size of the paper is multiplied by the same factor, crop / 224. One JSON a run lies in results/section4-<grid>/, written when the
-run is complete; nets and posteriors wait in _build/section4-<grid>/ for the runs that start from them. The same file serves a
-CPU and a GPU.
+Every size of the paper is multiplied by the same factor, crop / 224. One JSON a run lies in
+results/section4-<grid>/, written when the run is complete; nets and posteriors wait in
+_build/section4-<grid>/ for the runs that start from them. The same file serves a CPU and a GPU.
 """
 
 from __future__ import annotations
@@ -47,16 +50,15 @@ class Grid:
     hint: float = 0.5
     batch_size: int = 32
     lr: float = 0.01
-    gain: float = (
-        1 / 64
-    )  # a deviation: He initialisation expects inputs of unit scale, mean-subtracted pixels spread over +-128
+    # A deviation: He initialisation expects inputs of unit scale, while mean-subtracted pixels
+    # spread over +-128.
+    gain: float = 1 / 64
     patience: int = 2
     lr_drops: int = 2
     max_epochs: int = 32
     fine_epochs: int = 12  # of a net that goes on from another scale
-    crop_test: int = (
-        1024  # test images of the 50-crop rows: these cost as much as all other tests together
-    )
+    # test images of the 50-crop rows: these cost as much as all other tests together
+    crop_test: int = 1024
     start_epochs: int = 3  # length of the runs that ask only whether a net leaves ln(classes)
     seeds: tuple[int, ...] = (0, 1, 2, 3, 4)
 
@@ -96,7 +98,9 @@ class Job:
 
 @dataclass(frozen=True)
 class Plan:
-    """One training: ``S`` in the paper's pixels; ``start`` is "random", "A" (layers from A) or the run whose net it goes on from."""
+    """One training: ``S`` in the paper's pixels; ``start`` is "random", "A" (layers from A) or the
+    run whose net it goes on from.
+    """
 
     config: str
     S: int | tuple[int, int]
@@ -121,7 +125,8 @@ PLANS = (
     *(Plan(config, _JITTER, f"{config}/384") for config in "CDE"),
 )
 FUSIONS = (("D/256-512", "E/256-512"),)
-# how D starts: (scheme, batch norm); "A" is the paper's cure, four convolutions and the FC layers of the trained A
+# how D starts: (scheme, batch norm); "A" is the paper's cure, four convolutions and the FC layers
+# of the trained A
 STARTS = (
     *((scheme, norm) for norm in (False, True) for scheme in ("paper", "std0.01", "glorot", "he")),
     ("A", False),
@@ -134,9 +139,11 @@ def start_name(scheme: str, norm: bool) -> str:
 
 
 def methods(plan: Plan) -> list[tuple[str, tuple[int, ...], bool]]:
-    """(method, scales in the paper's pixels, flip) of every evaluation of a run: Tables 3, 4, 5 and the centre crop of Sect. 4.1.
+    """(method, scales in the paper's pixels, flip) of every evaluation of a run: Tables 3, 4, 5 and
+    the centre crop of Sect. 4.1.
 
-    The rows of Table 5 are taken on the first ``crop_test`` test images; "dense_of_crops" is the dense row on the same images.
+    The rows of Table 5 are taken on the first ``crop_test`` test images; "dense_of_crops" is the
+    dense row on the same images.
     """
     single, several = test_scales(plan.S, single=True), test_scales(plan.S)
     ways = [("centre_crop", single, False), ("dense", single, True), ("dense", several, True)]
@@ -171,7 +178,9 @@ class Section4:
         self._sets: dict[tuple, object] = {}
 
     def data(self, split: str, seed: int, S: int | None = None):
-        """A split rendered once at the largest scale and held in memory; training sets of one fixed S are rescaled once."""
+        """A split rendered once at the largest scale and held in memory; training sets of one fixed
+        S are rescaled once.
+        """
         wanted = (split, seed, S)
         if wanted not in self._sets:
             self._sets = {
@@ -198,7 +207,9 @@ class Section4:
         return self.work / f"{name.replace('/', '_')}_seed{seed}"
 
     def recipe(self, plan: Plan, seed: int) -> Recipe:
-        """The paper's recipe (Sect. 3.1) at the grid's sizes; nets that go on from another scale start at a tenth of the rate."""
+        """The paper's recipe (Sect. 3.1) at the grid's sizes; nets that go on from another scale
+        start at a tenth of the rate.
+        """
         g = self.grid
         S = tuple(map(g.pixels, plan.S)) if isinstance(plan.S, tuple) else g.pixels(plan.S)
         base = Recipe(
@@ -226,7 +237,9 @@ class Section4:
         )
 
     def run(self, plan: Plan, seed: int) -> dict:
-        """Train and evaluate one net; returns what its JSON holds. Does nothing where the JSON exists."""
+        """Train and evaluate one net; returns what its JSON holds. Does nothing where the JSON
+        exists.
+        """
         target, folder = self.path(plan.name, seed), self.folder(plan.name, seed)
         if target.exists():
             return json.loads(target.read_text())
@@ -236,7 +249,8 @@ class Section4:
             start = self.folder(plan.start, seed) / "last.pt"
             if not start.exists():
                 raise FileNotFoundError(
-                    f"{plan.name}, seed {seed}, starts from {plan.start}: run that first ({start.name} is missing)"
+                    f"{plan.name}, seed {seed}, starts from {plan.start}: "
+                    f"run that first ({start.name} is missing)"
                 )
         train = self.data("train", seed, S)
         result = fit(
@@ -251,7 +265,10 @@ class Section4:
         trained = time.monotonic() - began
         errors, test, found = {}, self.data("test", seed), {}
         labels = test.labels.cpu()
-        prepare = lambda x: (x.float() - result.mean.to(x.device)[:, None, None]) * self.grid.gain
+
+        def prepare(x: torch.Tensor) -> torch.Tensor:
+            return (x.float() - result.mean.to(x.device)[:, None, None]) * self.grid.gain
+
         for method, scales, flip in methods(plan):
             few = (
                 self.grid.crop_test
@@ -284,7 +301,9 @@ class Section4:
         return self.write(target, record, seed)
 
     def start(self, scheme: str, norm: bool, seed: int) -> dict:
-        """The first ``start_epochs`` of D at S=256, at the full rate: does it leave ln(classes)? (Sect. 3.1)"""
+        """The first ``start_epochs`` of D at S=256, at the full rate: does it leave ln(classes)?
+        (Sect. 3.1)
+        """
         name = start_name(scheme, norm)
         target, folder = self.path(name, seed), self.folder(name, seed)
         if target.exists():
@@ -340,9 +359,10 @@ class Section4:
                 f"{name}, seed {seed}: no stored posteriors; run {' and '.join(names)} first"
             )
         labels = self.data("test", seed).labels.cpu()
-        mean = lambda stem: fuse(
-            [torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files]
-        )
+
+        def mean(stem: str) -> torch.Tensor:
+            return fuse([torch.load(folder / f"{stem}.pt", weights_only=True) for folder in files])
+
         fused = {stem: mean(stem) for stem in shared}
         errors = {
             stem: error_rates(posteriors, labels[: len(posteriors)])
@@ -391,7 +411,9 @@ class Section4:
         )
 
     def everything(self, seeds, only: list[str] | None = None, wait: float = 5.0) -> None:
-        """Do what is missing. Call it in as many processes as there are cores: each takes what none of the others is at."""
+        """Do what is missing. Call it in as many processes as there are cores: each takes what none
+        of the others is at.
+        """
         jobs = [job for seed in seeds for job in self.jobs(seed, only)]
         known = {(job.name, job.seed) for job in jobs}
         while missing := [job for job in jobs if not self.path(job.name, job.seed).exists()]:
@@ -404,9 +426,8 @@ class Section4:
                 if not waits and self.take(job):
                     break
             else:
-                time.sleep(
-                    wait
-                )  # the rest is being done, or waits for what is being done, elsewhere
+                # the rest is being done, or waits for what is being done, elsewhere
+                time.sleep(wait)
 
     def take(self, job: Job) -> bool:
         """Do a job unless it is done or another process is at it."""
@@ -425,14 +446,17 @@ class Section4:
         shown = shown or (
             f"loss {curve[-1]['train_loss']:.3f}" if curve else record.get("diverged", "")
         )
+        seconds = record.get("seconds", {}).get("all", 0)
         self.say(
-            f"seed {job.seed}  {job.name:22} {len(curve):3d} epochs  {shown:20} {record.get('seconds', {}).get('all', 0):5.0f} s"
+            f"seed {job.seed}  {job.name:22} {len(curve):3d} epochs  {shown:20} {seconds:5.0f} s"
         )
         return True
 
 
 def error_rates(posteriors: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    """Number of images, top-1 and top-5 error in per cent of posteriors (N, classes) against labels (N,)."""
+    """Number of images, top-1 and top-5 error in per cent of posteriors (N, classes) against labels
+    (N,).
+    """
     best = posteriors.topk(min(5, posteriors.shape[1])).indices
     right = best == labels[:, None]
     return {

@@ -1,4 +1,6 @@
-"""The benchmarks themselves: what they write, what they leave out, and the exact gradient of the fused convolution. No time is asserted."""
+"""The benchmarks themselves: what they write, what they leave out, and the exact gradient of the
+fused convolution. No time is asserted.
+"""
 
 import json
 import os
@@ -22,13 +24,14 @@ from vggbook import build, count_parameters  # noqa: E402
 from vggbook.roofline import Device  # noqa: E402
 
 
-# --- the fused convolution --------------------------------------------------------------------------------------------------------
+# --- the fused convolution -----------------------------------------------------------------------
 @pytest.mark.parametrize("padding", [(0, 0), (1, 1)])
 def test_gradient_of_the_fused_convolution_is_exact(padding):
     generator = torch.Generator().manual_seed(0)
-    draw = lambda *shape: torch.randn(
-        *shape, dtype=torch.float64, generator=generator, requires_grad=True
-    )
+
+    def draw(*shape):
+        return torch.randn(*shape, dtype=torch.float64, generator=generator, requires_grad=True)
+
     x, weight, bias = draw(2, 3, 6, 5), draw(4, 3, 3, 3), draw(4)
     assert torch.autograd.gradcheck(
         lambda *a: ConvReLU.apply(*a, padding, _mask), (x, weight, bias)
@@ -40,22 +43,17 @@ def test_gradient_of_the_fused_convolution_is_exact(padding):
     found = torch.autograd.grad(ours, (x, weight, bias), upstream)
     expected = torch.autograd.grad(theirs, (x, weight, bias), upstream)
     for a, b in zip(found, expected):
-        torch.testing.assert_close(
-            a, b.to(a.dtype), rtol=1e-6, atol=1e-6
-        )  # the bias gradient is summed in float32
+        # the bias gradient is summed in float32
+        torch.testing.assert_close(a, b.to(a.dtype), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("channels", [0, 8])
 @pytest.mark.parametrize("name", ["A", "C"])
 def test_fused_network_has_the_gradients_of_the_network(name, channels):
-    make = lambda: build(
-        name,
-        5,
-        width=1 / 16,
-        image_size=32,
-        dropout=0.0,
-        generator=torch.Generator().manual_seed(1),
-    )
+    def make():
+        generator = torch.Generator().manual_seed(1)
+        return build(name, 5, width=1 / 16, image_size=32, dropout=0.0, generator=generator)
+
     plain, fused = make(), fuse(make(), channels=channels)
     images = torch.randn(3, 3, 32, 32, generator=torch.Generator().manual_seed(2))
     labels = torch.tensor([0, 3, 1])
@@ -87,7 +85,7 @@ def test_training_step_is_sgd_as_written_out():
         torch.testing.assert_close(new.detach(), old - 1e-3 * (g + 5e-4 * old))
 
 
-# --- the record -------------------------------------------------------------------------------------------------------------------
+# --- the record ----------------------------------------------------------------------------------
 @pytest.fixture
 def bench(tmp_path):
     return record.Bench("cpu", tmp_path / "deep" / "bench.json", seconds=100, say=lambda text: None)
@@ -174,7 +172,7 @@ def test_slug_is_fit_for_a_file_name():
     assert record.slug("NVIDIA H100 80GB HBM3") == "nvidia-h100-80gb-hbm3"
 
 
-# --- rehearsals -------------------------------------------------------------------------------------------------------------------
+# --- rehearsals ----------------------------------------------------------------------------------
 def well_formed(found):
     for row in found["rows"]:
         assert {"section", "case", "unit", "median", "low", "high", "n"} <= set(row)
@@ -223,7 +221,10 @@ def test_the_processor_s_benchmark_runs_end_to_end(tmp_path, capsys):
 
 
 def test_the_gpu_script_rehearses_on_a_cpu(tmp_path, capsys):
-    sections = "ceilings,d_without_compiling,d_compiled,d_inference,d_candidates,testing,feeding,fitting,profile,layouts,notes"
+    sections = (
+        "ceilings,d_without_compiling,d_compiled,d_inference,d_candidates,"
+        "testing,feeding,fitting,profile,layouts,notes"
+    )
     assert gpu.main(["--tiny", "--no-torchvision", "--only", sections, "--out", str(tmp_path)]) == 0
     found = json.loads((tmp_path / "bench-gpu-rehearsal.json").read_text())
     well_formed(found)
@@ -292,7 +293,7 @@ def test_two_processes_share_their_gradients(tmp_path):
     assert min(found["step"] + found["ddp"] + found["all_reduce"]) > 0
 
 
-# --- what is recorded -------------------------------------------------------------------------------------------------------------
+# --- what is recorded ----------------------------------------------------------------------------
 @pytest.mark.parametrize(
     "path", sorted((ROOT / "results").glob("bench-*.json")), ids=lambda path: path.stem
 )

@@ -72,7 +72,8 @@ def test_chapters_show_their_number_run_and_results(html, name):
     )
     note = page.select_one(".run-note").get_text()
     assert re.search(
-        r"computed on \d{4}-\d\d-\d\d in [\d.]+ seconds: profile \w+, .*Python 3\.\d+\.\d+, torch \d",
+        r"computed on \d{4}-\d\d-\d\d in [\d.]+ seconds: "
+        r"profile \w+, .*Python 3\.\d+\.\d+, torch \d",
         note,
     )
     assert not page.select(".cell_output .stderr, .cell_output .traceback")

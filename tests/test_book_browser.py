@@ -29,7 +29,8 @@ PAGES = [f"{f}.html" for f in stage.toc_files(yaml.safe_load((ROOT / "_toc.yml")
 ]
 STATE = """() => ({
   math: document.querySelectorAll('span.math, div.math').length,
-  raw: [...document.querySelectorAll('span.math, div.math')].filter(e => !e.querySelector('mjx-container')).length,
+  raw: [...document.querySelectorAll('span.math, div.math')]
+    .filter(e => !e.querySelector('mjx-container')).length,
   broken: [...document.querySelectorAll('mjx-merror, [data-mjx-error]')].length,
   wide: document.documentElement.scrollWidth - document.documentElement.clientWidth,
   images: [...document.images].filter(i => i.complete && !i.naturalWidth).map(i => i.src),
@@ -100,7 +101,8 @@ def visit(context, base, page):
     p.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
     p.goto(f"{base}/{page}", wait_until="load")
     p.evaluate("""async () => { await window.setFormulas?.(); await document.fonts.ready;
-        for (const s of document.querySelectorAll('.bd-article > section > section')) s.style.contentVisibility = 'visible'; }""")
+        for (const s of document.querySelectorAll('.bd-article > section > section'))
+            s.style.contentVisibility = 'visible'; }""")
     return p, wrong
 
 
@@ -169,6 +171,9 @@ def test_a_link_into_a_fold_of_the_ledger_opens_it(browser, base, html):
     p.context.close()
 
 
+PICTURES = """() => [...document.querySelectorAll('main .cell_output img')].map(i => {
+    const s = getComputedStyle(i), drawn = i.classList.contains('drawn') && i.src.endsWith('.svg');
+    return [drawn, s.filter, s.backgroundColor]; })"""
 TURNED = "invert(1) hue-rotate(180deg)"
 
 
@@ -178,13 +183,7 @@ def test_drawings_follow_the_theme_and_photographs_do_not(browser, base, html):
         context = browser.new_context(**VIEWS[view])
         for page in CHAPTERS:
             p, _ = visit(context, base, page)
-            for (
-                drawn,
-                filtered,
-                ground,
-            ) in p.evaluate("""() => [...document.querySelectorAll('main .cell_output img')].map(i => {
-                const s = getComputedStyle(i);
-                return [i.classList.contains('drawn') && i.src.endsWith('.svg'), s.filter, s.backgroundColor]; })"""):
+            for drawn, filtered, ground in p.evaluate(PICTURES):
                 looks.setdefault((view, drawn), set()).add((filtered, ground))
             p.close()
         context.close()
@@ -200,7 +199,8 @@ CLIPPED = """() => {
   const wrong = [];
   const leaf = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
     || ["IMG", "svg", "MJX-CONTAINER", "SELECT", "INPUT", "BUTTON"].includes(e.tagName);
-  const aside = "mjx-container *, .visually-hidden, .headerlink, svg *, option, script, style, .highlight button";
+  const aside = "mjx-container *, .visually-hidden, .headerlink, svg *, "
+    + "option, script, style, .highlight button";
   for (const e of document.querySelectorAll("main article *")) {
     if (!leaf(e) || e.matches(aside)) continue;
     const r = e.getBoundingClientRect();
@@ -214,7 +214,10 @@ CLIPPED = """() => {
       const from = scrolls ? box.left + a.clientLeft - a.scrollLeft : box.left;
       const to = scrolls ? from + a.scrollWidth : root ? window.innerWidth : box.right;
       if (left < from - 1 || right > to + 1) {
-        wrong.push(`${e.tagName} "${e.textContent.trim().slice(0, 40)}": ${Math.round(left)} to ${Math.round(right)} in ${a.tagName}.${a.className} ${Math.round(from)} to ${Math.round(to)}`);
+        const span = (low, high) => `${Math.round(low)} to ${Math.round(high)}`;
+        const text = e.textContent.trim().slice(0, 40);
+        wrong.push(`${e.tagName} "${text}": ${span(left, right)} `
+          + `in ${a.tagName}.${a.className} ${span(from, to)}`);
         break;
       }
       if (scrolls) break;
@@ -267,7 +270,8 @@ def test_code_of_88_columns_neither_wraps_nor_scrolls(browser, base):
             "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
         )
         blocks = p.evaluate("""() => [...document.querySelectorAll('.cell_input pre')].map(e => [
-            Math.max(...e.textContent.split('\\n').map(l => l.length)), e.scrollWidth - e.clientWidth,
+            Math.max(...e.textContent.split('\\n').map(l => l.length)),
+            e.scrollWidth - e.clientWidth,
             getComputedStyle(e).whiteSpace, e.textContent.slice(0, 40)])""")
         for columns, over, space, start in blocks:
             seen = max(seen, columns * (columns <= 88))
@@ -288,7 +292,8 @@ def test_text_in_drawings_is_11_pixels_high_on_a_phone(browser, base):
         small += p.evaluate(
             """(page) => [...document.querySelectorAll('main img.drawn')]
             .filter(i => i.width && 14 * i.width / i.naturalWidth < 11)
-            .map(i => `${page}: ${i.alt.slice(0, 50)}: ${(14 * i.width / i.naturalWidth).toFixed(1)}`)""",
+            .map(i => [i.alt.slice(0, 50), (14 * i.width / i.naturalWidth).toFixed(1)])
+            .map(([alt, height]) => `${page}: ${alt}: ${height}`)""",
             page,
         )
         p.close()
@@ -419,10 +424,16 @@ def test_formulas_wait_for_a_reader(browser, base, html):
     context.close()
 
 
-DRAWN = """() => [...document.querySelectorAll('body, body *')].filter(e => !e.closest('mjx-container, svg')).map(e => {
-  const s = getComputedStyle(e), b = e.getBoundingClientRect();
-  return [e.tagName + '.' + e.className, s.color, s.backgroundColor, s.fontSize, s.fontWeight, s.display, s.margin, s.padding, s.border,
-          s.position, s.textDecorationLine, s.visibility, s.opacity, Math.round(b.width), Math.round(b.height)].join(' | '); })"""
+DRAWN = """() => [...document.querySelectorAll('body, body *')]
+  .filter(e => !e.closest('mjx-container, svg'))
+  .map(e => {
+    const s = getComputedStyle(e), b = e.getBoundingClientRect();
+    return [
+      e.tagName + '.' + e.className, s.color, s.backgroundColor, s.fontSize, s.fontWeight,
+      s.display, s.margin, s.padding, s.border, s.position, s.textDecorationLine,
+      s.visibility, s.opacity, Math.round(b.width), Math.round(b.height),
+    ].join(' | ');
+  })"""
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -441,8 +452,11 @@ def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
             """async (sheets) => {
             const one = document.querySelector('link[href*="styles/book.css"]'), loaded = [];
             for (const s of sheets) {
-                const link = Object.assign(document.createElement('link'), {rel: 'stylesheet', href: '../_static/' + s});
-                loaded.push(new Promise((done, failed) => { link.onload = done; link.onerror = failed; }));
+                const link = document.createElement('link');
+                Object.assign(link, {rel: 'stylesheet', href: '../_static/' + s});
+                loaded.push(new Promise((done, failed) => {
+                    Object.assign(link, {onload: done, onerror: failed});
+                }));
                 one.before(link);
             }
             await Promise.all(loaded);
@@ -541,9 +555,8 @@ def test_accessibility_rules(browser, base):
                 for v in p.evaluate(
                     "only => axe.run(document, {resultTypes: ['violations'], runOnly: only})", only
                 )["violations"]:
-                    wrong.append(
-                        f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}"
-                    )
+                    first = v["nodes"][0]["html"][:120]
+                    wrong.append(f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {first}")
             p.close()
         context.close()
     assert wrong == []

@@ -22,8 +22,17 @@ from vggbook.arithmetic import count_parameters, smallest_image, walk
 from vggbook.configs import CONFIGS, Config, Conv, Pool
 
 SIZES = (96, 224, 227, 256, 448)
-NETWORK = '<div class="explorer" data-view="network" data-config="D" data-layer="conv5_3" data-table></div>'
+NETWORK = (
+    '<div class="explorer" data-view="network" data-config="D" data-layer="conv5_3" data-table>'
+    "</div>"
+)
 STACK = '<div class="explorer" data-view="stack"></div>'
+# texts of a drawing that reach beyond it
+CUT = """() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
+    const inner = t.getBoundingClientRect();
+    const outer = t.ownerSVGElement.getBoundingClientRect();
+    return inner.right > outer.right + 1 || inner.left < outer.left - 1;
+}).map((t) => t.textContent)"""
 TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
 
@@ -65,7 +74,8 @@ def opened(browser, body: str, theme: str = "light", **context):
         f'<!doctype html><html lang="en" data-theme="{theme}"><head><title>Explorer</title>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
         '<link rel="stylesheet" href="explorer.css"><script src="configs.js" defer></script>'
-        f'<script src="explorer.js" defer></script></head><body><main><h1>Explorer</h1>{body}</main></body></html>'
+        '<script src="explorer.js" defer></script></head>'
+        f"<body><main><h1>Explorer</h1>{body}</main></body></html>"
     )
 
     def serve(route):
@@ -151,10 +161,12 @@ def test_the_displayed_table_is_the_package_s_trace(network, name):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_a_chosen_layer_shows_its_facts(network, name):
+    def fact(term):
+        return network.locator(f'dd[data-fact="{term}"]').inner_text()
+
     network.get_by_label("Configuration").select_option(name)
     for row in walk(name)[:: len(walk(name)) // 3]:
         network.get_by_label("Layer", exact=True).select_option(row.name)
-        fact = lambda term: network.locator(f'dd[data-fact="{term}"]').inner_text()
         assert fact("Parameters") == f"{row.params:,}"
         assert fact("Multiply-adds") == f"{row.macs:,}"
         assert fact("Output") == " × ".join(map(str, row.output_shape))
@@ -167,6 +179,10 @@ def test_a_chosen_layer_shows_its_facts(network, name):
             f"sees {row.field.size} × {row.field.size} pixels"
             in network.get_by_role("status").inner_text()
         )
+
+
+def clip(value, size):
+    return min(max(value, 0), size)
 
 
 def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
@@ -194,15 +210,16 @@ def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
         touched = x.grad[0].abs().sum(0).nonzero()
         (top, left), (bottom, right) = touched.amin(0).tolist(), (touched.amax(0) + 1).tolist()
         box = page.evaluate(
-            "([l, s, i, j]) => vggExplorer.window(vggExplorer.trace('A', s).find((r) => r.name === l), s, i, j)",
+            """([l, s, i, j]) => {
+            const row = vggExplorer.trace('A', s).find((r) => r.name === l);
+            return vggExplorer.window(row, s, i, j);
+        }""",
             [name, size, *unit],
         )
-        clip = lambda v: min(max(v, 0), size)
-        assert [clip(box["top"]), clip(box["left"])] == [top, left], name
-        assert [clip(box["top"] + box["size"]), clip(box["left"] + box["size"])] == [
-            bottom,
-            right,
-        ], name
+        first = [clip(box[side], size) for side in ("top", "left")]
+        last = [clip(box[side] + box["size"], size) for side in ("top", "left")]
+        assert first == [top, left], name
+        assert last == [bottom, right], name
         assert box["inside"] == (bottom - top) * (right - left)
 
 
@@ -232,7 +249,9 @@ def test_random_stacks_agree_with_the_package_and_with_torch(page):
     """
     stacks = [list(stack) for stack in random_stacks(300)]
     results = page.evaluate(
-        "(stacks) => stacks.map(([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side}))",
+        """(stacks) => stacks.map(
+            ([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side})
+        )""",
         stacks,
     )
     for (layers, channels, inputs, side), got in zip(stacks, results, strict=True):
@@ -299,10 +318,10 @@ def test_the_paper_s_27_against_49(stack, channels):
 
 
 def test_layers_are_added_moved_and_removed(stack):
-    names = lambda: [
-        t.split("sees")[0].strip()
-        for t in stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()
-    ]
+    def names():
+        texts = stack.locator("ol.ex-list li > div > span:first-child").all_inner_texts()
+        return [text.split("sees")[0].strip() for text in texts]
+
     stack.get_by_role("button", name="Add 5×5").click()
     stack.get_by_role("button", name="Add pool").click()
     assert names() == ["conv 3×3"] * 3 + ["conv 5×5", "max-pool 2×2"]
@@ -382,7 +401,8 @@ def test_everything_works_from_the_keyboard(page):
         reached.append(
             page.evaluate("""() => {
             const e = document.activeElement, style = getComputedStyle(e);
-            return [e.tagName, e.labels?.[0]?.innerText ?? e.getAttribute("aria-label") ?? e.innerText, style.outlineStyle];
+            const label = e.labels?.[0]?.innerText ?? e.getAttribute("aria-label") ?? e.innerText;
+            return [e.tagName, label, style.outlineStyle];
         }""")
         )
         if reached[-1][0] == "BODY":
@@ -421,20 +441,23 @@ def test_it_fits_the_width(browser, width, theme):
         browser, NETWORK + STACK, theme=theme, viewport={"width": width, "height": 800}
     ) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
-        small = page.evaluate("""() => [...document.querySelectorAll(".explorer button, .explorer select, .explorer input")]
-            .map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()]).filter(([, r]) => Math.min(r.width, r.height) < 22)""")
+        small = page.evaluate("""() => [
+            ...document.querySelectorAll(".explorer button, .explorer select, .explorer input")
+        ].map((e) => [e.outerHTML.slice(0, 80), e.getBoundingClientRect()])
+            .filter(([, r]) => Math.min(r.width, r.height) < 22)""")
         assert not small
         for stack in ("Add 7×7", "Add pool", "Add 5×5"):
             page.get_by_role("button", name=stack).click()
-        cut = page.evaluate("""() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
-            const [inner, outer] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
-            return inner.right > outer.right + 1 || inner.left < outer.left - 1;
-        }).map((t) => t.textContent)""")
+        cut = page.evaluate(CUT)
         assert not cut, cut
-        long = page.evaluate("""() => [...document.querySelectorAll(".explorer select")].map((e) => {
-            const [style, pen] = [getComputedStyle(e), document.createElement("canvas").getContext("2d")];
+        long = page.evaluate("""() => [
+            ...document.querySelectorAll(".explorer select")
+        ].map((e) => {
+            const style = getComputedStyle(e);
+            const pen = document.createElement("canvas").getContext("2d");
             pen.font = `${style.fontSize} ${style.fontFamily}`;
-            const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - 20;
+            const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+            const room = e.clientWidth - padding - 20;
             return [...e.options].map((o) => [o.text, pen.measureText(o.text).width - room]);
         }).flat().filter(([, over]) => over > 0)""")
         assert not long, long
@@ -448,10 +471,7 @@ def test_its_drawings_fit_in_any_font(browser, family):
         page.add_style_tag(content=f"* {{ font-family: '{family}' !important; }}")
         page.set_viewport_size({"width": 322, "height": 800})
         page.wait_for_timeout(100)
-        cut = page.evaluate("""() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
-            const [inner, outer] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
-            return inner.right > outer.right + 1 || inner.left < outer.left - 1;
-        }).map((t) => t.textContent)""")
+        cut = page.evaluate(CUT)
         assert not cut, cut
 
 

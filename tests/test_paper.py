@@ -1,4 +1,6 @@
-"""Claims, tables, figures and photographs: every claim can fail, and every damaged file says where."""
+"""Claims, tables, figures and photographs: every claim can fail, and every damaged file says
+where.
+"""
 
 import copy
 import math
@@ -67,11 +69,13 @@ def numbers(claim):
 
 WITH_NUMBERS = [claim for claim in claims() if numbers(claim)]
 NUMBERS = [(claim, path) for claim in WITH_NUMBERS for path in numbers(claim)]
-name = lambda claim: claim.id
 
 
-# ---- the claims themselves
-# ---------------------------------------------------------------------------------------------------
+def name(claim):
+    return claim.id
+
+
+# ---- the claims themselves ----------------------------------------------------------------------
 
 
 def test_174_claims_of_four_kinds():
@@ -82,17 +86,19 @@ def test_174_claims_of_four_kinds():
     assert all(claim.statement and claim.section for claim in claims())
 
 
+def tuples(value):
+    return tuple(map(tuples, value)) if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("claim", claims(), ids=name)
 def test_the_exact_value_is_accepted(claim):
     result = claim.check(copy.deepcopy(claim.value))
     assert result and result.status == claim.status
     assert result.as_dict()["keys_missing"] == []
-    tuples = lambda v: tuple(map(tuples, v)) if isinstance(v, list) else v
     assert claim.check(tuples(claim.value))
     if isinstance(claim.value, dict):
-        assert claim.check(
-            dict(reversed(claim.value.items()))
-        )  # the order of keys is no part of a claim
+        # the order of keys is no part of a claim
+        assert claim.check(dict(reversed(claim.value.items())))
 
 
 def unit(claim, path):
@@ -298,8 +304,7 @@ def test_claims_are_a_sequence_too():
     ]
 
 
-# ---- damaged files
-# -----------------------------------------------------------------------------------------------------------
+# ---- damaged files ------------------------------------------------------------------------------
 
 GOOD = """\
 counts:
@@ -411,8 +416,7 @@ def test_the_other_files():
         assert len(row) == len(tables()["table_3"]["columns"])
 
 
-# ---- figures and photographs
-# -------------------------------------------------------------------------------------------------
+# ---- figures and photographs --------------------------------------------------------------------
 
 
 def luminance(colour):
@@ -471,8 +475,7 @@ def test_the_table_of_colours_is_the_package_s():
     assert table == figures.COLOUR
 
 
-# ---- tables and exercises
-# ----------------------------------------------------------------------------------------------------
+# ---- tables and exercises -----------------------------------------------------------------------
 
 
 def test_a_table_reads_as_html_and_as_text():

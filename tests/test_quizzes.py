@@ -100,7 +100,8 @@ def show(browser, *chapters: str, script: bool = True, **context):
     body = "\n".join(quizzes.render(chapter).removeprefix("## Quiz\n\n") for chapter in chapters)
     js = f"<script>{(static / 'quiz.js').read_text()}</script>" if script else ""
     page.set_content(
-        f'<!doctype html><html lang="en"><head><title>Quiz</title><meta name="viewport" content="width=device-width">'
+        '<!doctype html><html lang="en"><head><title>Quiz</title>'
+        '<meta name="viewport" content="width=device-width">'
         f"<style>{(static / 'quiz.css').read_text()}</style></head><body>{body}{js}</body></html>"
     )
     page.set_default_timeout(5000)

@@ -1,4 +1,6 @@
-"""The grid of chapter 8's experiments, on a toy size: what runs, what is written, what is not run twice."""
+"""The grid of chapter 8's experiments, on a toy size: what runs, what is written, what is not run
+twice.
+"""
 
 import json
 import time

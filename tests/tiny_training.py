@@ -1,4 +1,6 @@
-"""A recipe, pictures and a call that the tests of the trainer share: seconds on one core, form and not accuracy."""
+"""A recipe, pictures and a call that the tests of the trainer share: seconds on one core, form and
+not accuracy.
+"""
 
 import torch
 

@@ -21,20 +21,39 @@ from tools.build import alone, render
 PRINT = """
 @page { size: A4; margin: 18mm 16mm 20mm; }
 html { font-size: 10.5pt; }
-.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, .header-article,
-.prev-next-footer, #pst-back-to-top, .bd-footer, .bd-footer-content, .headerlink, button.copybtn,
-.skip-link, #pst-skip-link, .ledger-filter { display: none !important; } .bd-main, .bd-container,
-.bd-content, .bd-article-container, .bd-container__inner, .bd-article { max-width: 100% !important;
-  display: block !important; margin: 0 !important; padding: 0 !important; overflow: visible
-  !important; }
+.bd-sidebar-primary, .bd-sidebar-secondary,
+.bd-header, .bd-header-article, .header-article, .prev-next-footer, #pst-back-to-top,
+.bd-footer, .bd-footer-content, .headerlink, button.copybtn,
+.skip-link, #pst-skip-link, .ledger-filter {
+  display: none !important;
+}
+.bd-main, .bd-container, .bd-content,
+.bd-article-container, .bd-container__inner, .bd-article {
+  max-width: 100% !important;
+  display: block !important;
+  margin: 0 !important;
+  padding: 0 !important;
+  overflow: visible !important;
+}
 span[id^="document-"] + section { break-before: page; }
-details, details * { animation: none !important; transition: none !important; opacity: 1 !important;
-} div.cell_input, details { break-inside: avoid; }
+details, details * {
+  animation: none !important;
+  transition: none !important;
+  opacity: 1 !important;
+}
+div.cell_input, details { break-inside: avoid; }
 h1, h2, h3, h4 { break-after: avoid; }
-figure, img, .admonition, .tick, mjx-container[display=true], table.ledger tr { break-inside:
-avoid; } div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow-wrap:
-anywhere; overflow: visible !important; font-size: 7.6pt; } div.cell, div.cell_input, div.highlight,
-.cell_output, .text_html { overflow: visible !important; } a { color: inherit; }
+figure, img, .admonition, .tick, mjx-container[display=true], table.ledger tr {
+  break-inside: avoid;
+}
+div.highlight pre, .cell_output pre {
+  white-space: pre-wrap !important;
+  overflow-wrap: anywhere;
+  overflow: visible !important;
+  font-size: 7.6pt;
+}
+div.cell, div.cell_input, div.highlight, .cell_output, .text_html { overflow: visible !important; }
+a { color: inherit; }
 """
 NUMBERS = (
     "<div style='font: 8px sans-serif; width: 100%; text-align: center; color: #555'>"

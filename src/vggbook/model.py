@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -111,8 +112,11 @@ class Network(nn.Module):
     vgg11/13/16/19(_bn).
     """
 
-    preprocessing: Callable[[Tensor], Tensor]  # of nets with trained weights, see vggbook.weights
+    # Set on nets with trained weights alone: vggbook.weights, vggbook.book.miniatures and .export
+    preprocessing: Callable[[Tensor], Tensor]
     class_names: list[str] | None
+    classes: tuple[str, ...]
+    provenance: dict[str, Any]
 
     def __init__(
         self,

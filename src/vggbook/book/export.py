@@ -75,7 +75,8 @@ def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tenso
             constants = {"size": module.size, "beta": module.beta, "k": module.k}
             alpha = module.alpha / module.size  # the sum is multiplied by it, as the paper has it
             yield {"name": next(names), "kind": "lrn", **constants, "alpha": alpha}, None, None
-    linear = [module for module in net.classifier if isinstance(module, nn.Linear)]
+    classifier: Any = net.classifier  # a Sequential, as vggbook.build makes it
+    linear = [module for module in classifier if isinstance(module, nn.Linear)]
     for name, module in zip(net.config.fc_names, linear):
         layer = {"name": name, "kind": "fc", "in": module.in_features, "out": module.out_features}
         yield layer, module.weight, module.bias
@@ -217,6 +218,7 @@ def read(path: str | os.PathLike) -> Network:
         rows = torch.from_numpy(whole[at : at + size].astype(np.float32)).view(out, -1)
         scale = torch.from_numpy(scales[channel : channel + out].copy())
         module.weight.data = (rows * scale[:, None]).view_as(module.weight)
+        assert module.bias is not None
         module.bias.data = torch.from_numpy(biases[channel : channel + out].copy())
         at, channel = at + size, channel + out
     means = tuple(data["mean"]), tuple(data["std"])

@@ -74,9 +74,9 @@ def miniature(name: str, where: Path | None = None) -> Network:
     """A trained net by its name, in evaluation mode, on the CPU, with float32 weights.
 
     It is ready for :func:`vggbook.evaluate.predict`: ``net.preprocessing`` prepares pixels of
-    0..255. ``net.classes`` names its
-    classes, ``net.provenance`` says how it was trained and what it scored; ``net.image_size`` is
-    its crop, 64 x 64 pixels.
+    0..255. ``net.classes`` names its classes, ``net.provenance`` says how it was trained and what
+    it scored; ``net.image_size`` is its crop, 64 x 64 pixels.
+
     ``where``: another folder than the book's own.
 
     Raises ValueError for a name that is not there, MiniatureError for a file that is missing or
