@@ -1,26 +1,28 @@
 # `make book` makes the book, `make test` tests everything; both set up what they need. `make help` lists the rest.
 VENV ?= .venv
-PROFILE ?= auto
+# Not from the environment: sizes are chosen by what PyTorch sees, or on the command line.
+PROFILE = auto
 PY = $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup book test bench pdf serve text notebook tidy address lint clean
+.PHONY: help setup always book test bench pdf serve text notebook tidy address links lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
-setup: $(VENV)/.stamp  ## make or update the virtual environment
-$(VENV)/.stamp: requirements.txt constraints.txt pyproject.toml tools/setup.sh
+setup: $(VENV)/.stamp  ## make or update the virtual environment (PYTHON=python3.13 chooses one)
+$(VENV)/.stamp: requirements.txt constraints.txt pyproject.toml setup.py tools/setup.sh $(if $(PYTHON),always)
 	@VENV=$(VENV) PYTHON="$(PYTHON)" sh tools/setup.sh
 	@touch $@
+always:
 
-book: setup  ## execute the notebooks and render _build/html (PROFILE=ci|laptop|gpu; NB=02 for one chapter's draft)
+book: setup  ## execute the notebooks and render _build/html (PROFILE=cpu|gpu; NB=02 for one chapter's draft)
 	@$(PY) -m tools.build --profile $(PROFILE) $(if $(NB),--only $(NB))
 
 test: book lint  ## set up, build and test everything
-	@CHECK_BUILT=1 PY=$(PY) sh tools/test.sh
+	@PY=$(PY) sh tools/test.sh
 
-lint: setup  ## style and spelling
-	@$(PY) -m ruff check . && $(PY) -m codespell_lib
+lint: setup  ## form, style, spelling and types
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m codespell_lib && $(PY) -m mypy
 
 bench: setup  ## the timed comparisons, written to results/
 	@$(PY) -m benchmarks
@@ -43,5 +45,8 @@ tidy: setup  ## strip the notebooks' outputs and bring their form in order
 address: setup  ## write the repository's address everywhere: make address REPO=owner/name
 	@$(PY) -m tools.address "$(REPO)"
 
+links: setup  ## look whether the pages' links to other sites still lead somewhere (needs the network and a built book)
+	@$(PY) -m tools.links
+
 clean:  ## remove what was built; the virtual environment stays
-	rm -rf _build .pytest_cache .ruff_cache .hypothesis
+	rm -rf _build build .pytest_cache .ruff_cache .mypy_cache .hypothesis

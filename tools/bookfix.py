@@ -1,8 +1,10 @@
 """Sphinx extension: what the theme gets wrong, put right for this book.
 
-Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands); no script of thebe, which loads from
-another host and is emitted twice, nor of toggle buttons and tabs, which nothing here uses; accessible names and roles; only those
-files of MathJax that a browser may ask for; scripts that do not hold up the page; pictures whose room is kept; descriptions.
+Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands), and planned
+chapters stand among them; no script of thebe, which loads from another host and is emitted twice, nor
+of toggle buttons and tabs, which nothing here uses; only those files of MathJax that a browser may ask
+for; scripts that do not hold up the page; pictures whose room is kept; descriptions. What templates can
+do is done in ``book/_templates``.
 """
 
 from __future__ import annotations
@@ -15,30 +17,17 @@ import textwrap
 from functools import lru_cache
 from pathlib import Path
 
+from bs4 import BeautifulSoup
 from docutils import nodes
 from PIL import Image
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
 
 from tools import weight
 
+# What no template and no hook reaches, each with its reason (listed in CONTRIBUTING.md as well).
 SUBSTITUTIONS = [
-    # Visible text must be part of the accessible name (WCAG 2.5.3).
-    (r'(<button class="btn search-button-field[^>]*?) title="Search" aria-label="Search"', r"\1"),
-    (
-        r'<span class="search-button__kbd-shortcut">',
-        '<span class="search-button__kbd-shortcut" aria-hidden="true">',
-    ),
-    (r'(<i class="theme-switch [^>]*?) title="[^"]*"', r'\1 aria-hidden="true"'),
+    # MyST-NB writes this name itself; it hides the fold's visible words from screen readers.
     (r'<summary aria-label="Toggle hidden content">', "<summary>"),
-    # A landmark for the book's title.
-    (
-        r'(<div class="sidebar-primary-items__start[^>]*>\s*)<div class="sidebar-primary-item">(\s*<a class="navbar-brand logo".*?</a>)\s*</div>',
-        r'\1<div class="sidebar-primary-item" role="navigation" aria-label="Book title">\2</div>',
-    ),
-    # Icons come from the icon font: the script that draws the same ones weighs half a megabyte, compressed.
-    (r"<(script|link)\b[^>]*scripts/fontawesome\.js[^>]*>(</script>)?", ""),
-    # Pictures are fetched when they come near the window.
-    (r"<img (?![^>]*\bloading=)", '<img loading="lazy" '),
     # docutils' citations: a list without items, a role that is no longer used.
     (r'<div role="list" class="citation-list">', '<div class="citation-list">'),
     (r'(<div class="citation" id="[^"]*") role="doc-biblioentry"', r"\1"),
@@ -240,6 +229,40 @@ def explicit_targets(app, doctree):
             slugs.setdefault(name, (None, doctree.nameids[name], name))
 
 
+def pictures(app, doctree, docname):
+    """Pictures are fetched when they come near the window; a wide drawing gets a box to scroll in."""
+    for image in list(doctree.findall(nodes.image)):
+        image["loading"] = "lazy"
+        if "wide" in image.get("classes", []) and isinstance(image.parent, nodes.figure):
+            box = nodes.container(classes=["scroll-box"])
+            image.parent.replace(image, box)
+            box += image
+
+
+def planned_chapters(app, pagename, templatename, context, doctree):
+    """For the template of the sidebar: the table of contents with the chapters that are to come."""
+    planned = app.config.html_context.get("planned") or {}
+
+    def with_planned(toc) -> str:
+        soup = BeautifulSoup(str(toc), "html.parser")
+        entries = {}
+        for item in soup.select("li.toctree-l1"):
+            if m := re.match(r"\s*(\d+)\.", item.get_text()):
+                entries[int(m[1])] = item
+        for number, title in sorted(planned.items(), reverse=True):
+            before = [n for n in entries if n < int(number)]
+            if not before:
+                continue
+            new = soup.new_tag("li", attrs={"class": "toctree-l1 planned"})
+            words = soup.new_tag("span")
+            words.string = f"{int(number)}. {title} (to come)"
+            new.append(words)
+            entries[max(before)].insert_after(new)
+        return str(soup)
+
+    context["with_planned"] = with_planned
+
+
 def number_by_file_name(assign):
     """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in the table of contents."""
 
@@ -274,6 +297,8 @@ def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("doctree-read", explicit_targets)
+    app.connect("doctree-resolved", pictures)
+    app.connect("html-page-context", planned_chapters, priority=400)
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish, priority=900)

@@ -1,4 +1,6 @@
-"""``make book``: execute what changed, stage, render with Sphinx; every warning is an error. One build at a time."""
+"""``make book``: execute what changed, stage, render with Sphinx; every warning is an error. One
+build at a time.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +18,17 @@ import nbformat
 import yaml
 
 from tools import BUILD, EXECUTED, HTML, ROOT, SITE, check
-from tools.execute import ANSI, CELL_TIMEOUT, NOTEBOOK_TIMEOUT, PROFILES, NotebookFailed, execute
+from tools.environment import for_sphinx
+from tools.execute import (
+    CELL_TIMEOUT,
+    NOTEBOOK_TIMEOUT,
+    arguments,
+    commit,
+    described,
+    execute,
+    stoppable,
+)
+from tools.failure import ANSI, NotebookFailed
 from tools.stage import stage
 
 PLACE = re.compile(r"(\.ipynb):(\d+):")
@@ -28,14 +40,18 @@ def cell(m: re.Match) -> str:
 
 
 class BuildFailed(RuntimeError):
-    pass
+    """The pages could not be made; the message says why."""
+
+
+def say(text: str) -> None:
+    print(text, flush=True)
 
 
 @contextmanager
 def alone():
     """Hold the build's lock: two builds in one checkout would write into each other's pages."""
     BUILD.mkdir(exist_ok=True)
-    with open(BUILD / ".lock", "w") as lock:
+    with open(BUILD / ".lock", "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -45,12 +61,14 @@ def alone():
 
 
 def render(builder: str = "html", strict: bool = True) -> None:
-    """Run Sphinx through Jupyter Book. Its memory is deleted after a failure, for it would not repeat the warnings of unchanged
-    pages, and where pages came or went, for it would not look again for what the others refer to."""
-    toc, known = (SITE / "_toc.yml").read_text(), BUILD / ".toc"
-    if not known.exists() or known.read_text() != toc:
+    """Run Sphinx through Jupyter Book. Its memory is deleted after a failure, for it would not
+    repeat the warnings of unchanged pages, and where pages came or went, for it would not look
+    again for what the others refer to.
+    """
+    toc, known = (SITE / "_toc.yml").read_text(encoding="utf-8"), BUILD / ".toc"
+    if not known.exists() or known.read_text(encoding="utf-8", errors="replace") != toc:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
-    known.write_text(toc)
+    known.write_text(toc, encoding="utf-8")
     command = [
         sys.executable,
         "-c",
@@ -65,12 +83,14 @@ def render(builder: str = "html", strict: bool = True) -> None:
         "-n",
         "-q",
     ]
-    env = {
-        **os.environ,
-        "NO_COLOR": "1",
-        "PYTHONWARNINGS": "ignore",
-    }  # deprecations inside docutils and click, not ours
-    r = subprocess.run(command + ["-W"] * strict, env=env, capture_output=True, text=True)
+    r = subprocess.run(
+        command + ["-W"] * strict,
+        env=for_sphinx(),
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        errors="replace",
+    )
     lines = [
         ANSI.sub("", line)
         for line in (r.stdout + r.stderr).replace(str(SITE) + os.sep, "").splitlines()
@@ -88,7 +108,8 @@ def render(builder: str = "html", strict: bool = True) -> None:
         print(log)
 
 
-# Jupyter Book's own index is one tag: no title, no icon, nothing to click where a browser does not follow it.
+# Jupyter Book's own index is one tag: no title, no icon, nothing to click where a browser does not
+# follow it.
 DOOR = """<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -103,7 +124,9 @@ DOOR = """<!DOCTYPE html>
 
 
 def publish_sources(notebooks: list) -> None:
-    """What a page's download button gives: the executed notebook as its author wrote it, not the page's form of it."""
+    """What a page's download button gives: the executed notebook as its author wrote it, not the
+    page's form of it.
+    """
     for path in notebooks:
         nb = nbformat.read(EXECUTED / "notebooks" / path.name, 4)
         nb.metadata.pop("papermill", None)
@@ -125,13 +148,10 @@ def build(
     if only and not notebooks:
         names = ", ".join(p.stem for p in sorted((ROOT / "notebooks").glob("*.ipynb")))
         raise BuildFailed(f"no notebook starts with {only!r}; there are: {names}")
-    execute(
-        notebooks,
-        profile,
-        cell_timeout=cell_timeout,
-        timeout=timeout,
-        say=lambda s: print(s, flush=True),
-    )
+    if not commit():
+        say("the pages name no commit: without git, or not in a checkout of this book")
+    execute(notebooks, profile, cell_timeout=cell_timeout, timeout=timeout, say=say)
+    say("rendering the pages")
     missing = stage(draft=bool(only))
     if missing:
         print(f"draft without: {', '.join(missing)}")
@@ -147,32 +167,28 @@ def build(
     print(*found, sep="\n", end="\n" if found else "")
     publish_sources(notebooks)
     index = HTML / "index.html"
-    index.write_text(
-        DOOR.format(first=yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html")
-    )
-    print(
-        f"{'draft' if only else 'book'} built in {time.perf_counter() - start:.1f} s: {index.relative_to(ROOT)}"
-    )
+    root = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["root"]
+    index.write_text(DOOR.format(first=root + ".html"), encoding="utf-8")
+    kind, seconds = "draft" if only else "book", time.perf_counter() - start
+    say(f"{kind} built in {seconds:.1f} s: {index.relative_to(ROOT)}")
 
 
 def main(argv: list[str] | None = None) -> int:
-    p = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    p.add_argument("--profile", default="auto", choices=PROFILES)
-    p.add_argument(
-        "--only",
-        help="one chapter, by the start of its file name: a draft, whose warnings are shown and not errors",
-    )
-    p.add_argument("--cell-timeout", type=float, default=CELL_TIMEOUT, help="seconds")
-    p.add_argument(
-        "--timeout", type=float, default=NOTEBOOK_TIMEOUT, help="seconds for a whole notebook"
-    )
-    a = p.parse_args(argv)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    arguments(parser)
+    a = parser.parse_args(argv)
     try:
-        with alone():
+        with stoppable(), alone():
             build(a.profile, a.only, a.cell_timeout, a.timeout)
-    except (NotebookFailed, BuildFailed, ValueError) as e:
-        print(f"\n{e}\n\nThe book was not built.", file=sys.stderr)
+    except (NotebookFailed, BuildFailed, ValueError) as error:
+        print(f"\n{error}\n\nThe book was not built.", file=sys.stderr)
         return 1
+    except OSError as error:  # a full disk, a folder that cannot be written
+        print(f"\n{described(error)}\n\nThe book was not built.", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nstopped; what was executed is kept", file=sys.stderr)
+        return 130
     return 0
 
 

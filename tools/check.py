@@ -1,5 +1,5 @@
-"""What must hold of the built pages: links and anchors resolve, images say what they show, nothing comes from another host,
-ids are unique. ``make book`` and the tests use it.
+"""What must hold of the built pages: links and anchors resolve, images say what they show, nothing
+comes from another host, ids are unique. ``make book`` and the tests use it.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ def hosts(html: Path) -> list[str]:
     for sheet in sorted(html.rglob("*.css")):
         wrong += [
             f"{sheet.relative_to(html)}: from another host: {u}"
-            for u in outside(sheet.read_text(errors="replace"))
+            for u in outside(sheet.read_text(encoding="utf-8", errors="replace"))
         ]
     return wrong
 

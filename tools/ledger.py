@@ -1,7 +1,8 @@
 """The ledger: every claim of the paper with the status that the executed notebooks give it.
 
-A claim with several parts has a status only where cells of that status, or a better one, cover all its parts, over all
-notebooks together; otherwise it is open, and the ledger names what is missing. Nothing here is marked by hand.
+A claim with several parts has a status only where cells of that status, or a better one, cover all
+its parts, over all notebooks together; otherwise it is open, and the ledger names what is missing.
+Nothing here is marked by hand. A claim has one status: two pages that disagree stop the build.
 """
 
 from __future__ import annotations
@@ -10,21 +11,34 @@ import html
 import json
 import re
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
-from vggbook import claims
+from vggbook import Claim, claims
 
 MIME = "application/vnd.vggbook.claim+json"
 MEANING = {
-    "derived": "computed from the paper's own definitions; agrees to the printed digits",
-    "verified": "checked on a network or a procedure that was built as the paper says",
-    "reproduced": "an experiment of ours, usually smaller, shows the same effect; the evidence is named",
-    "not reproduced": "an experiment of ours does not show it; the evidence is named",
-    "quoted": "the authors' measurement, repeated here and not measured again",
+    "reproduced": "an experiment of ours, usually smaller, shows the same effect",
+    "opposite": "an experiment of ours shows the effect with the other sign",
+    "undecided": "an experiment of ours was made, and its spread is too wide to tell",
+    "quoted": "the authors' measurement, or history; repeated here and not measured again",
     "open": "no page of this book has checked it completely yet",
+    "implemented": "a default of our code equals the paper's; that is all that was compared",
+    "verified": "checked on a network or a procedure that was built as the paper says",
+    "derived": "computed from the paper's own definitions; agrees to the printed digits",
 }
 # From the strongest to the weakest; derived and verified are equals.
-RANK = {"reproduced": 4, "not reproduced": 3, "verified": 2, "derived": 2, "quoted": 1}
+RANK = {
+    "reproduced": 6,
+    "opposite": 5,
+    "undecided": 4,
+    "verified": 3,
+    "derived": 3,
+    "implemented": 2,
+    "quoted": 1,
+}
+FILTER = '<div class="ledger-filter" role="group" aria-label="Show claims by status" hidden></div>'
+SETTLED = ("derived", "verified", "implemented")  # folded on the page; the others come first
 SECTIONS = {
     "title": "Title and abstract",
     "Abstract": "Title and abstract",
@@ -63,7 +77,7 @@ SECTIONS = {
 
 
 def records(notebooks: dict) -> dict[str, list[dict]]:
-    """What the executed notebooks (by name) published, by claim; each entry with its ``notebook``."""
+    """What the executed notebooks published, by claim; each entry with its ``notebook``."""
     found: dict[str, list[dict]] = {}
     for name, nb in notebooks.items():
         for c in nb.cells:
@@ -74,57 +88,85 @@ def records(notebooks: dict) -> dict[str, list[dict]]:
     return found
 
 
-def status(keys: set[str], entries: list[dict]) -> tuple[str, list[str]]:
-    """The claim's status and, where it is open although something was checked, the parts that are missing."""
+def status(keys: Sequence[str], entries: list[dict]) -> tuple[str, list[str]]:
+    """The claim's status and, where it is open although something was checked, what is missing.
+
+    ``keys``: the claim's parts in its order. Entries of a status, or a better one, must cover all.
+    """
     for entry in sorted(entries, key=lambda e: -RANK[e["status"]]):
         covering = [e for e in entries if RANK[e["status"]] >= RANK[entry["status"]]]
-        if keys <= {k for e in covering for k in e["keys_checked"]}:
+        if set(keys) <= {k for e in covering for k in e["keys_checked"]}:
             return entry["status"], []
-    return "open", sorted(keys - {k for e in entries for k in e["keys_checked"]})
+    seen = {k for e in entries for k in e["keys_checked"]}
+    return "open", [key for key in keys if key not in seen]
+
+
+def finding(keys: Sequence[str], entries: list[dict]) -> object:
+    """What was measured or computed, a stronger finding before a weaker one, in the claim's order.
+
+    None where the claim was only repeated: the paper's own number is no finding.
+    """
+    found: object = None
+    for e in sorted(entries, key=lambda e: RANK[e["status"]]):
+        if e["status"] == "quoted" or e["found"] is None:
+            continue
+        both = isinstance(found, dict) and isinstance(e["found"], dict)
+        found = {**found, **e["found"]} if both else e["found"]
+    if isinstance(found, dict):
+        order = {key: place for place, key in enumerate(keys)}
+        found = dict(sorted(found.items(), key=lambda item: order.get(str(item[0]), len(order))))
+    return found
 
 
 def entries(notebooks: dict) -> list[dict]:
     """One row a claim, in the paper's order, JSON-ready."""
-    known, rows = (
-        records(dict(sorted(notebooks.items()))),
-        [],
-    )  # chapters in their order, however they were found
+    known = records(dict(sorted(notebooks.items())))  # chapters in order, however they were found
     if unknown := known.keys() - {c.id for c in claims()}:
         raise ValueError(
-            f"notebooks check claims that the paper's list does not have: {', '.join(sorted(unknown))}"
+            "notebooks check claims that the paper's list does not have: "
+            + ", ".join(sorted(unknown))
         )
-    for c in claims():
-        seen = known.get(c.id, [])
-        now, missing = status(set(c.keys), seen)
-        found: object = None
-        for e in sorted(
-            seen, key=lambda e: RANK[e["status"]]
-        ):  # a stronger finding replaces a weaker one
-            both = isinstance(found, dict) and isinstance(e["found"], dict)
-            found = {**found, **e["found"]} if both else found if e["found"] is None else e["found"]
-        rows.append(
+    return [entry(c, known.get(c.id, [])) for c in claims()]
+
+
+def entry(claim: Claim, seen: list[dict]) -> dict:
+    """A claim's row."""
+    now, missing = status(claim.keys, seen)
+    return {
+        "id": claim.id,
+        "section": claim.section,
+        "kind": claim.kind,
+        "statement": claim.statement,
+        "status": now,
+        "missing": missing,
+        "expected": claim.value,
+        "found": finding(claim.keys, seen),
+        "evidence": sorted({e["evidence"] for e in seen if e["evidence"]}),
+        "cells": [
             {
-                "id": c.id,
-                "section": c.section,
-                "kind": c.kind,
-                "statement": c.statement,
-                "status": now,
-                "missing": missing,
-                "expected": c.value,
-                "found": found,
-                "evidence": sorted({e["evidence"] for e in seen if e["evidence"]}),
-                "cells": [
-                    {
-                        "notebook": e["notebook"],
-                        "anchor": e["anchor"],
-                        "status": e["status"],
-                        "keys": e["keys_checked"],
-                    }
-                    for e in seen
-                ],
+                "notebook": e["notebook"],
+                "anchor": e["anchor"],
+                "status": e["status"],
+                "keys": e["keys_checked"],
             }
-        )
-    return rows
+            for e in seen
+        ],
+    }
+
+
+def conflicts(rows: list[dict]) -> list[str]:
+    """Claims to which two pages give different statuses, each for the whole claim.
+
+    A check of some parts only is no conflict: the whole is as strong as its weakest part.
+    """
+    wrong = []
+    for r in rows:
+        parts = set(map(str, r["expected"])) if isinstance(r["expected"], dict) else set()
+        whole = [c for c in r["cells"] if parts <= set(c["keys"])]
+        if len({c["status"] for c in whole}) > 1:
+            places = ", ".join(f"{c['status']} in {c['notebook']}" for c in whole)
+            wrong.append(f"{r['id']}: {places}")
+    return wrong
 
 
 def counts(rows: list[dict]) -> dict[str, int]:
@@ -159,72 +201,107 @@ def folded(text: str, limit: int = 90) -> str:
     return f"<details><summary>{html.escape(head)} …</summary>{html.escape(text)}</details>"
 
 
-def row(r: dict, titles: dict[str, str]) -> str:
-    label = r["status"].replace(" ", "-")
+def cell_links(r: dict, titles: dict[str, str]) -> str:
+    """Links to the cells that treat a claim; a second one in a chapter has a prime."""
     links, n = [], Counter()
     for c in r["cells"]:
-        n[c["notebook"]] += 1
-        chapter = c["notebook"].split("_")[0].lstrip("0")
-        where = html.escape(
-            f"{titles[c['notebook']]}: {r['id']}"
-            + (f", place {n[c['notebook']]}" if n[c["notebook"]] > 1 else "")
-        )
-        text = f"Ch. {chapter}" + "’" * (n[c["notebook"]] - 1)
-        links.append(
-            f'<a href="../notebooks/{c["notebook"]}.html#{c["anchor"]}" title="{where}">{text}</a>'
-        )
-    note = (
-        f' <span class="ledger-note">still open: {html.escape(", ".join(r["missing"]))}</span>'
-        if r["missing"] and r["cells"]
-        else ""
-    )
-    evidence = (
-        f' <span class="ledger-note">Evidence: {html.escape("; ".join(r["evidence"]))}</span>'
-        if r["evidence"]
-        else ""
-    )
+        name = c["notebook"]
+        n[name] += 1
+        again = f", place {n[name]}" if n[name] > 1 else ""
+        where = html.escape(f"{titles[name]}: {r['id']}{again}")
+        text = f"Ch. {name.split('_')[0].lstrip('0')}" + "’" * (n[name] - 1)
+        address = f"../notebooks/{name}.html#{c['anchor']}"
+        links.append(f'<a href="{address}" title="{where}">{text}</a>')
+    return " ".join(links)
+
+
+def row(r: dict, titles: dict[str, str]) -> str:
+    def note(text: str) -> str:
+        return f' <span class="ledger-note">{html.escape(text)}</span>'
+
+    missing = note(f"still open: {', '.join(r['missing'])}") if r["missing"] and r["cells"] else ""
+    evidence = note(f"Evidence: {'; '.join(r['evidence'])}") if r["evidence"] else ""
     statement = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(r["statement"]))
+    found, links = r["found"], cell_links(r, titles)
     return (
-        f'<tr id="{r["id"]}" data-status="{label}"><td data-label="Claim">{statement}'
-        f'<span class="ledger-id">{r["id"]} · {html.escape(where_in_paper(r["section"]))} · {r["kind"]}</span></td>'
-        f'<td data-label="Status"><span class="status status-{label}">{r["status"]}</span>{note}{evidence}</td>'
+        f'<tr id="{r["id"]}" data-status="{r["status"]}"><td data-label="Claim">{statement}'
+        f'<span class="ledger-id">{r["id"]} · {html.escape(where_in_paper(r["section"]))} · '
+        f"{r['kind']}</span></td>"
+        f'<td data-label="Status"><span class="status status-{r["status"]}">{r["status"]}</span>'
+        f"{missing}{evidence}</td>"
         f'<td data-label="In the paper">{folded(shown(r["expected"]))}</td>'
-        f'<td data-label="Found"{empty(r["found"])}>{folded(shown(r["found"]))}</td>'
-        f'<td data-label="Cells"{empty(links)}>{" ".join(links) or "–"}</td></tr>'
+        f'<td data-label="Found"{empty(found is not None)}>'
+        f"{folded(shown(found)) if found is not None else ''}</td>"
+        f'<td data-label="Cells"{empty(links)}>{links}</td></tr>'
     )
 
 
 def empty(value: object) -> str:
-    return "" if value or value == 0 else ' class="empty"'
+    return "" if value else ' class="empty"'
 
 
 def where_in_paper(section: str) -> str:
     return f"Sect. {section}" if section[0].isdigit() else section
 
 
-def render(rows: list[dict], titles: dict[str, str]) -> str:
-    """The ledger page's body: counts by status, then a table a section of the paper. Readable without the script."""
-    summary = "".join(
-        f'<tr><td><span class="status status-{s.replace(" ", "-")}">{s}</span></td><td class="number">{n}</td><td>{MEANING[s]}</td></tr>'
-        for s, n in counts(rows).items()
+def summary(rows: list[dict]) -> str:
+    """The table of statuses: how many claims have each, and what it means."""
+    head = "".join(f'<th scope="col">{name}</th>' for name in ("Status", "Claims", "Meaning"))
+    lines = "".join(
+        f'<tr><td><span class="status status-{name}">{name}</span></td>'
+        f'<td class="number">{n}</td><td>{MEANING[name]}</td></tr>'
+        for name, n in counts(rows).items()
     )
-    head = '<tr><th scope="col">Status</th><th scope="col">Claims</th><th scope="col">Meaning</th></tr>'
-    parts = [
-        f'<table class="ledger-summary"><thead>{head}</thead><tbody>{summary}'
-        f'<tr><td>in all</td><td class="number">{len(rows)}</td><td></td></tr></tbody></table>',
-        '<div class="ledger-filter" role="group" aria-label="Show claims by status" hidden></div>',
-    ]
+    total = f'<tr><td>in all</td><td class="number">{len(rows)}</td><td></td></tr>'
+    return (
+        f'<table class="ledger-summary"><thead><tr>{head}</tr></thead>'
+        f"<tbody>{lines}{total}</tbody></table>"
+    )
+
+
+def tables_by_section(rows: list[dict], titles: dict[str, str], fold: bool) -> list[str]:
+    """A heading and a table for each section of the paper; folded, with the number of claims."""
+    head = "".join(
+        f'<th scope="col">{name}</th>'
+        for name in ("Claim", "Status", "In the paper", "Found", "Cells")
+    )
     groups: dict[str, list[dict]] = {}
     for r in rows:
         groups.setdefault(SECTIONS[r["section"]], []).append(r)
-    columns = "".join(
-        f'<th scope="col">{h}</th>' for h in ("Claim", "Status", "In the paper", "Found", "Cells")
-    )
     order = list(dict.fromkeys(SECTIONS.values()))
+    parts = []
     for title in sorted(groups, key=order.index):
         body = "\n".join(row(r, titles) for r in groups[title])
-        parts.append(
-            f'## {title}\n\n<table class="ledger"><thead><tr>{columns}</tr></thead><tbody>\n{body}\n</tbody></table>'
+        table = (
+            f'<table class="ledger"><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>'
         )
+        n = len(groups[title])
+        if fold:
+            label = f"{html.escape(title)}: {n} claim{'s' * (n > 1)}"
+            parts.append(
+                f'<details class="ledger-fold"><summary>{label}</summary>{table}</details>'
+            )
+        else:
+            parts.append(f"### {title}\n\n{table}")
+    return parts
+
+
+def render(rows: list[dict], titles: dict[str, str]) -> str:
+    """The ledger page's body: counts by status; what was measured, then the settled, folded.
+
+    Readable without the script.
+    """
+    first = [r for r in rows if r["status"] not in SETTLED]
+    settled = [r for r in rows if r["status"] in SETTLED]
     script = (Path(__file__).with_name("ledger.js")).read_text()
-    return "\n\n".join([*parts, f"<script>\n{script}</script>"])
+    return "\n\n".join(
+        [
+            summary(rows),
+            FILTER,
+            f"## Measured, quoted or open: {len(first)} claims",
+            *tables_by_section(first, titles, fold=False),
+            f"## Derived, verified or implemented: {len(settled)} claims",
+            *tables_by_section(settled, titles, fold=True),
+            f"<script>\n{script}</script>",
+        ]
+    )

@@ -1,4 +1,6 @@
-"""``make pdf``: the whole book as one tagged PDF, printed by Chromium from Sphinx's single page: _build/vggbook.pdf."""
+"""``make pdf``: the whole book as one tagged PDF, printed by Chromium from Sphinx's single page:
+_build/vggbook.pdf.
+"""
 
 from __future__ import annotations
 
@@ -19,18 +21,20 @@ from tools.build import alone, render
 PRINT = """
 @page { size: A4; margin: 18mm 16mm 20mm; }
 html { font-size: 10.5pt; }
-.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, .header-article, .prev-next-footer, #pst-back-to-top,
-.bd-footer, .bd-footer-content, .headerlink, button.copybtn, .skip-link, #pst-skip-link, .ledger-filter { display: none !important; }
-.bd-main, .bd-container, .bd-content, .bd-article-container, .bd-container__inner, .bd-article { max-width: 100% !important;
-  display: block !important; margin: 0 !important; padding: 0 !important; overflow: visible !important; }
+.bd-sidebar-primary, .bd-sidebar-secondary, .bd-header, .bd-header-article, .header-article,
+.prev-next-footer, #pst-back-to-top, .bd-footer, .bd-footer-content, .headerlink, button.copybtn,
+.skip-link, #pst-skip-link, .ledger-filter { display: none !important; } .bd-main, .bd-container,
+.bd-content, .bd-article-container, .bd-container__inner, .bd-article { max-width: 100% !important;
+  display: block !important; margin: 0 !important; padding: 0 !important; overflow: visible
+  !important; }
 span[id^="document-"] + section { break-before: page; }
-details, details * { animation: none !important; transition: none !important; opacity: 1 !important; }
-div.cell_input, details { break-inside: avoid; }
+details, details * { animation: none !important; transition: none !important; opacity: 1 !important;
+} div.cell_input, details { break-inside: avoid; }
 h1, h2, h3, h4 { break-after: avoid; }
-figure, img, .admonition, .claim, mjx-container[display=true], table.ledger tr { break-inside: avoid; }
-div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow-wrap: anywhere; overflow: visible !important; font-size: 7.6pt; }
-div.cell, div.cell_input, div.highlight, .cell_output, .text_html { overflow: visible !important; }
-a { color: inherit; }
+figure, img, .admonition, .claim, mjx-container[display=true], table.ledger tr { break-inside:
+avoid; } div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow-wrap:
+anywhere; overflow: visible !important; font-size: 7.6pt; } div.cell, div.cell_input, div.highlight,
+.cell_output, .text_html { overflow: visible !important; } a { color: inherit; }
 """
 NUMBERS = (
     "<div style='font: 8px sans-serif; width: 100%; text-align: center; color: #555'>"
@@ -48,13 +52,16 @@ def browser_path() -> str:
     found = next((p for n in names if n and (p := shutil.which(n))), None)
     if not found:
         raise SystemExit(
-            "pdf: no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM"
+            "pdf: no Chromium or Chrome on the PATH (Debian: apt install chromium); "
+            "or name it in CHROMIUM"
         )
     return found
 
 
 def one_page(folder: Path) -> str:
-    """The single page, moved to the folder's root so that its relative paths hold; links between pages become links within."""
+    """The single page, moved to the folder's root so that its relative paths hold; links between
+    pages become links within.
+    """
     page = next(
         p
         for p in sorted(folder.rglob("*.html"))

@@ -1,250 +1,40 @@
 """Assemble what Sphinx reads (_build/site-source) from the executed notebooks and the prose pages.
 
-Notebooks hold plain Markdown, so that they read well in Jupyter and Colab; here its conventions (CONTRIBUTING.md) become what
-the page shows: boxes, exercises, folded cells, quizzes, a note on the run. The ledger and the misreadings are made here as well.
+Chapters go through ``tools.page``; the ledger, the misreadings and the contributors' page are
+filled here.
 """
 
 from __future__ import annotations
 
 import copy
 import hashlib
-import html
 import json
 import re
-import subprocess
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import nbformat
 import yaml
 
-from tools import EXECUTED, ROOT, SITE, address, execute, ledger, quizzes
-from vggbook import __version__
+from tools import EXECUTED, ROOT, SITE, address, execute, ledger, misreadings, notes
+from tools.page import page
 
-KINDS = {
-    "Objectives": "objectives",
-    "Paper": "paper",
-    "Deviation": "deviation",
-    "Trap": "trap",
-    "Take-aways": "takeaways",
-    "How sure": "sure",
-}
-BOX = re.compile(
-    rf"> \*\*({'|'.join(KINDS)})(?:([:,]) (.+?))?(?:([.?!])\*\*|\*\*(, [^.]+)\.)[ \t]*(.*)"
-)
-EXERCISE = re.compile(r"^### (Exercise \d+\.\d+) \((\w+)\): (.+)$", re.M)
-LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
-FOLDED = {
-    "answer": ("hide-cell", "Answer"),
-    "setup": ("hide-input", "Setup"),
-    "plumbing": ("hide-input", "Plumbing"),
-}
+FILLED = "% FILLED BY THE BUILD"
 
 
-class Trap(NamedTuple):
-    title: str
-    text: str
-    anchor: str
-    notebook: str
-    shown: str  # the code cell that follows the box, which exposes the misreading
-
-
-def slug(text: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def blocks(source: str):
-    """Split Markdown into (is_quote, text) runs of whole lines, leaving fenced code alone."""
-    run, quote, fence = [], False, ""
-    for line in source.split("\n"):
-        mark = re.match(r"\s*(`{3,}|~{3,})", line)
-        if mark and not fence:
-            fence = mark[1]
-        elif mark and fence and mark[1].startswith(fence):
-            fence = ""
-        is_quote = line.startswith(">") and not fence
-        if is_quote != quote and run:
-            yield quote, "\n".join(run)
-            run = []
-        quote = is_quote
-        run.append(line)
-    yield quote, "\n".join(run)
-
-
-def box(quote: str, notebook: str) -> tuple[str, Trap | None]:
-    """A block quote in the form of a box as a MyST admonition (and its Trap); any other block quote as it is."""
-    first, *rest = quote.split("\n")
-    m = BOX.fullmatch(first)
-    if not m:
-        return quote, None
-    kind, mark, title, end, aside, text = m.groups(default="")
-    body = "\n".join([text, *(re.sub(r"^> ?", "", line) for line in rest)]).strip()
-    heading = (
-        f"[{kind}{':' * (mark == ':')}]{{.box-kind}} {title}" if title else f"[{kind}]{{.box-kind}}"
-    )
-    heading += aside + end.strip(".")
-    anchor = f"{KINDS[kind]}-{notebook[:2]}-{slug(title or kind)}"
-    trap = (
-        Trap((title or kind) + end.strip("."), body, anchor, notebook, "")
-        if kind == "Trap"
-        else None
-    )
-    name = f":name: {anchor}\n" if trap else ""
-    return f"::::::{{admonition}} {heading}\n:class: {KINDS[kind]}\n{name}\n{body}\n::::::", trap
-
-
-def markdown(source: str, notebook: str) -> tuple[str, list[Trap]]:
-    """The page's form of a Markdown cell, and the traps in it."""
-    parts, traps = [], []
-    for is_quote, text in blocks(source):
-        if is_quote:
-            text, trap = box(text, notebook)
-            traps += [trap] if trap else []
-            text = f"\n{text}\n"
-        parts.append(text)
-    text = EXERCISE.sub(r"### \1: \3 [\2]{.exercise-kind}", "\n".join(parts))
-    return text, traps
-
-
-def run_note(record: dict) -> str:
-    v = record["versions"]
-    commit = f"commit {html.escape(record['commit'])}, " if record["commit"] else ""
-    return (
-        f'<p class="run-note">Everything on this page was computed on {record["date"]} in {record["seconds"]:g} seconds: profile '
-        f"<code>{record['profile']}</code>, {commit}Python {v['python']}, torch {v['torch']}, torchvision {v['torchvision']}, "
-        f"{html.escape(record['device'])}.</p>"
-    )
-
-
-def edition_note(root: Path, *sources: Path) -> str:
-    """The foot of a prose page: the book's version and the commit that last changed the page (a plus sign: changed since)."""
-
-    def git(*command):
-        return subprocess.run(
-            ["git", "-C", str(root), *command, "--", *map(str, sources)],
-            capture_output=True,
-            text=True,
-        )
-
-    last = git("log", "-1", "--format=%h %cs").stdout.split()
-    plus = "+" if last and git("diff", "--quiet", "HEAD").returncode else ""
-    changed = (
-        f"; this page last changed on {last[1]}, commit {html.escape(last[0])}{plus}"
-        if last
-        else ""
-    )
-    return f'<p class="run-note">VGG, executed: version {__version__}{changed}.</p>'
-
-
-def runs_note(records: list[dict]) -> str:
-    """The foot of a page made from all chapters: when, how long, with what they ran."""
-    if not records:
-        return ""
-
-    def each(key):
-        return html.escape(", ".join(dict.fromkeys(str(key(r)) for r in records if key(r))))
-
-    seconds, n = sum(r["seconds"] for r in records), len(records)
-    commit = f"commit {each(lambda r: r['commit'])}, " if any(r["commit"] for r in records) else ""
-    names = {"python": "Python"}
-    versions = ", ".join(
-        f"{names.get(k, k)} {each(lambda r, k=k: r['versions'][k])}"
-        for k in ("python", "torch", "torchvision")
-    )
-    return (
-        f'<p class="run-note">VGG, executed: version {__version__}. This page was made from the run{"s" * (n > 1)} of {n} '
-        f"chapter{'s' * (n > 1)} on {each(lambda r: r['date'])}, {seconds:.0f} seconds in all: profile "
-        f"<code>{each(lambda r: r['profile'])}</code>, {commit}{versions}, {each(lambda r: r['device'])}.</p>"
-    )
-
-
-def page(nb, name: str, record: dict) -> tuple[nbformat.NotebookNode, list[Trap]]:
-    """The executed notebook as the page shows it: upgraded Markdown, folded cells, no traces of the tools."""
-    nb.metadata = nbformat.from_dict(
-        {
-            k: v
-            for k, v in nb.metadata.items()
-            if k in ("kernelspec", "language_info", "mystnb", "myst")
-        }
-    )
-    traps, open_trap = [], False
-    for c in nb.cells:
-        tags = c.metadata.get("tags", [])
-        c.metadata = nbformat.from_dict(
-            {k: c.metadata[k] for k in ("tags", "mystnb") if k in c.metadata}
-        )
-        if c.cell_type == "markdown":
-            c.source, found = markdown(c.source, name)
-            traps += found
-            open_trap = bool(found) or (open_trap and not c.source.lstrip().startswith("#"))
-            continue
-        for o in c.get("outputs", []):
-            o.get("data", {}).pop(ledger.MIME, None)  # the ledger has read it
-        if "injected-parameters" in tags:
-            c.metadata.tags = ["remove-cell"]
-            continue
-        for tag, (hide, prompt) in FOLDED.items():
-            if tag in tags:
-                c.metadata.tags = [*tags, hide]
-                c.metadata.setdefault("mystnb", {}).update(
-                    code_prompt_show=prompt, code_prompt_hide=prompt
-                )
-        if open_trap:  # the code that follows a trap is what shows it
-            traps[-1] = traps[-1]._replace(shown=c.source)
-            open_trap = False
-    if quiz := quizzes.render(name[:2]):
-        ends = [
-            i
-            for i, c in enumerate(nb.cells)
-            if c.cell_type == "markdown" and c.source.startswith("## References")
-        ]
-        nb.cells.insert(
-            ends[-1] if ends else len(nb.cells), nbformat.v4.new_markdown_cell(quiz, id="quiz")
-        )
-    if record:
-        nb.cells.append(nbformat.v4.new_markdown_cell(run_note(record), id="run-note"))
-    return nb, traps
-
-
-def relocate(text: str, notebook_dir: str = "../notebooks/") -> str:
-    """Markdown of a notebook, as it must read on a page in book/: links to other files rewritten."""
-
-    def moved(m):
-        target = (
-            m[2].removeprefix("../book/") if m[2].startswith("../book/") else notebook_dir + m[2]
-        )
-        return m[1] + target + m[3]
-
-    return LINK.sub(moved, text)
-
-
-def misreadings(traps: list[Trap], titles: dict[str, str]) -> str:
-    """The misreadings page's body: every trap, by chapter, with the lines that show it and the way back."""
-    parts, last = [], ""
-    for t in traps:
-        if t.notebook != last:
-            parts.append(f"## {titles[t.notebook]}")
-            last = t.notebook
-        title = t.title[0].upper() + t.title[1:]
-        code = f"\n\n```python\n{t.shown}\n```" if t.shown else ""
-        parts.append(
-            f"### {title}\n\n{relocate(t.text)}{code}\n\n[Shown in chapter {int(t.notebook[:2])}](#{t.anchor})"
-        )
-    return "\n\n".join(parts)
-
-
-def title_of(nb) -> str:
-    for c in nb.cells:
-        if m := re.search(r"^# (.+)$", c.source, re.M) if c.cell_type == "markdown" else None:
+def title_of(nb: nbformat.NotebookNode) -> str:
+    for cell in nb.cells:
+        if cell.cell_type == "markdown" and (m := re.search(r"^# (.+)$", cell.source, re.M)):
             return m[1]
     return "Untitled"
 
 
 class Writer:
-    """Writes files only where they change, so that Sphinx reads again only what changed; then removes what is stale."""
+    """Writes only files that change, for Sphinx reads those again; then removes stale ones."""
 
     def __init__(self, root: Path):
-        self.root, self.kept = root, set()
+        self.root = root
+        self.kept: set[Path] = set()
 
     def put(self, name: str, data: str | bytes) -> None:
         path = self.root / name
@@ -267,7 +57,7 @@ def toc_files(toc: dict) -> list[str]:
     return [toc["root"], *(e["file"] for e in entries)]
 
 
-def existing(toc: dict, present) -> dict:
+def existing(toc: dict, present: Callable[[str], bool]) -> dict:
     """The table of contents without the pages that do not exist (a draft's)."""
     parts = [
         {**p, "chapters": [e for e in p["chapters"] if present(e["file"])]} for p in toc["parts"]
@@ -281,19 +71,23 @@ def existing(toc: dict, present) -> dict:
 
 
 def config(root: Path = ROOT) -> dict:
-    """_config.yml as Sphinx gets it here: nothing is executed again; what needs an address appears once there is one."""
+    """_config.yml as Sphinx gets it: nothing runs again; an address shows once there is one."""
     cfg = yaml.safe_load((root / "_config.yml").read_text())
     cfg["execute"] = {"execute_notebooks": "off"}
-    # Sphinx does not see a change of its extensions: this value makes it write all pages anew.
-    everywhere = [
-        *sorted((root / "tools").glob("*.py")),
-        *root.glob("book/glossary.md"),
-    ]  # the glossary: tools/terms.py
-    mark = hashlib.sha256(b"".join(p.read_bytes() for p in everywhere)).hexdigest()[:12]
-    cfg["sphinx"]["config"].setdefault("html_context", {})["tools"] = mark
-    cfg["sphinx"]["local_extensions"] = dict.fromkeys(
-        cfg["sphinx"]["local_extensions"], str(Path("..") / ".." / "tools")
-    )
+    # Sphinx does not see a change of its extensions, its templates or the terms of the glossary:
+    # this value makes it write all pages anew.
+    behind = [*(root / "tools").glob("*.py"), *(root / "book" / "_templates").rglob("*.html")]
+    behind += root.glob("book/glossary.md")
+    mark = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(behind))).hexdigest()[:12]
+    context = cfg["sphinx"]["config"].setdefault("html_context", {})
+    context["tools"] = mark
+    context["planned"] = {
+        number: title
+        for number, title in context.get("planned", {}).items()
+        if not list((root / "notebooks").glob(f"{number}_*.ipynb"))
+    }
+    extensions = cfg["sphinx"]["local_extensions"]
+    cfg["sphinx"]["local_extensions"] = dict.fromkeys(extensions, str(Path("..", "..", "tools")))
     if repo := address.address(root):
         cfg["html"] |= {
             "use_repository_button": True,
@@ -304,22 +98,34 @@ def config(root: Path = ROOT) -> dict:
     return cfg
 
 
+def sources_of(root: Path, toc: dict, draft: bool) -> tuple[dict[str, Path], list[str]]:
+    """The files behind the pages, by name, and the names that nobody has written.
+
+    ValueError: a page or notebook that only the table of contents, or only the disk, has; a draft
+    may lack pages.
+    """
+    sources = {f"notebooks/{p.stem}": p for p in sorted((root / "notebooks").glob("*.ipynb"))}
+    sources |= {f"book/{p.stem}": p for p in sorted((root / "book").glob("*.md"))}
+    missing = [name for name in toc_files(toc) if name not in sources]
+    unlisted = [name for name in sources if name not in toc_files(toc)]
+    if not draft and (missing or unlisted):
+        raise ValueError(
+            f"_toc.yml and the files disagree; not written: {missing or 'none'}; "
+            f"not listed: {unlisted or 'none'}"
+        )
+    return sources, missing
+
+
 def stage(
     root: Path = ROOT, site: Path = SITE, executed: Path = EXECUTED, draft: bool = False
 ) -> list[str]:
-    """Write the site's sources; returns the names of pages that the table of contents lists and nobody has written.
+    """Write the site's sources; returns the names of pages that are listed and nobody has written.
 
-    ValueError: such a page, or a notebook that the table of contents leaves out, in a book that is not a draft.
+    ValueError: the table of contents and the files disagree, or two pages give one claim two
+    statuses, in a book that is not a draft.
     """
     toc, out = yaml.safe_load((root / "_toc.yml").read_text()), Writer(site)
-    sources = {f"notebooks/{p.stem}": p for p in sorted((root / "notebooks").glob("*.ipynb"))}
-    sources |= {f"book/{p.stem}": p for p in sorted((root / "book").glob("*.md"))}
-    missing = [f for f in toc_files(toc) if f not in sources]
-    unlisted = [f for f in sources if f not in toc_files(toc)]
-    if not draft and (missing or unlisted):
-        raise ValueError(
-            f"_toc.yml and the files disagree; not written: {missing or 'none'}; not listed: {unlisted or 'none'}"
-        )
+    sources, missing = sources_of(root, toc, draft)
     traps, titles, notebooks, runs = [], {}, {}, []
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("notebooks/")]:
         stem = Path(name).name
@@ -332,26 +138,38 @@ def stage(
         traps += found
         out.put(f"{name}.ipynb", nbformat.writes(nb))
     entries = ledger.entries(notebooks)
+    conflicts = ledger.conflicts(entries)
+    if conflicts and not draft:
+        raise ValueError("One status a claim:\n" + "\n".join(conflicts))
+    print(*conflicts, sep="\n", end="\n" if conflicts else "")
     (executed.parent / "ledger.json").write_text(
         json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
     )
+
+    def collected() -> str:
+        known = misreadings.load(root / "book" / "misreadings.yaml")
+        printed = misreadings.outputs(known, executed.parent / "misreadings.json")
+        return misreadings.render(traps, known, printed)
+
+    def contributing() -> str:
+        return (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1]  # without its title
+
     filled = {
         "ledger": lambda: ledger.render(entries, titles),
-        "misreadings": lambda: misreadings(traps, titles),
-        "contributing": lambda: (
-            (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1]
-        ),  # without its title
+        "misreadings": collected,
+        "contributing": contributing,
     }
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("book/")]:
         text, stem = sources[name].read_text(), Path(name).name
         if stem in filled:
-            if "% FILLED BY THE BUILD" not in text:
+            if FILLED not in text:
                 raise ValueError(
-                    f"book/{stem}.md has lost the line '% FILLED BY THE BUILD', where the build writes"
+                    f"book/{stem}.md has lost the line {FILLED!r}, where the build writes"
                 )
-            text = text.replace("% FILLED BY THE BUILD", filled[stem]())
+            text = text.replace(FILLED, filled[stem]())
         behind = [sources[name], *([root / "CONTRIBUTING.md"] if stem == "contributing" else [])]
-        note = runs_note(runs) if stem in ("ledger", "misreadings") else edition_note(root, *behind)
+        made_from_runs = stem in ("ledger", "misreadings")
+        note = notes.runs_note(runs) if made_from_runs else notes.edition_note(root, *behind)
         out.put(f"{name}.md", f"{text.rstrip()}\n\n{note}\n")
     for path in sorted((root / "book").rglob("*")):
         if path.is_file() and path.suffix != ".md":

@@ -1,7 +1,8 @@
 """The package behind an executable reading of *Very Deep Convolutional Networks* (arXiv 1409.1556).
 
-The way of the data: ``configs`` (Table 1 as data) -> ``model`` builds it, ``arithmetic`` reasons about it without building it
--> ``data`` feeds -> ``train`` -> ``evaluate`` -> recorded results -> chapters and ledger. No import runs back up this line.
+The way of the data: ``configs`` (Table 1 as data) -> ``model`` builds it, ``arithmetic`` reasons
+about it without building it -> ``data`` feeds -> ``train`` -> ``evaluate`` -> recorded results ->
+chapters and ledger. No import runs back up this line.
 """
 
 from importlib import import_module
@@ -14,9 +15,9 @@ _HOME = {
     "count_parameters": "arithmetic",
     "count_macs": "arithmetic",
     "receptive_field": "arithmetic",
-    "trace": "arithmetic",
+    "trace": "tracing",
     "build": "model",
-    "to_dense": "model",
+    "to_dense": "dense",
     "Claim": "book.claims",
     "ClaimError": "book.claims",
     "claims": "book.claims",
@@ -26,16 +27,15 @@ _HOME = {
 __all__ = [*_HOME, "__version__"]
 
 
-def __getattr__(name: str):
-    """Import a public name when it is first used, so that ``import vggbook`` costs next to nothing (PEP 562)."""
+def __getattr__(name: str) -> object:
+    """Import a public name when it is first used: ``import vggbook`` costs next to nothing."""
     if name not in _HOME:
-        raise AttributeError(
-            f"module 'vggbook' has no attribute {name!r}; it offers {', '.join(__all__)}"
-        )
+        offered = ", ".join(__all__)
+        raise AttributeError(f"module 'vggbook' has no attribute {name!r}; it offers {offered}")
     value = getattr(import_module(f"vggbook.{_HOME[name]}"), name)
     globals()[name] = value
     return value
 
 
-def __dir__():
+def __dir__() -> list[str]:
     return sorted(__all__)

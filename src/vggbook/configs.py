@@ -1,7 +1,8 @@
 """Table 1 as data: the paper's six networks, its 5x5 net (Sect. 4.1), and the four nets before VGG.
 
-A configuration is a tuple of frozen layers. It holds what the paper prints and nothing that can be computed from it:
-shapes, parameters and receptive fields are worked out in :mod:`vggbook.arithmetic`, modules are made in :mod:`vggbook.model`.
+A configuration is a tuple of frozen layers. It holds what the paper prints and nothing that can be
+computed from it: shapes, parameters and receptive fields are worked out in
+:mod:`vggbook.arithmetic`, modules are made in :mod:`vggbook.model`.
 """
 
 from __future__ import annotations
@@ -9,13 +10,17 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import ClassVar
+
+from .checks import is_whole, needs, positive, whole
 
 
 @dataclass(frozen=True)
 class Conv:
-    """A convolution followed by a ReLU (Sect. 2.1). ``padding=None`` means (kernel - 1) / 2, which keeps the resolution."""
+    """A convolution followed by a ReLU (Sect. 2.1).
+
+    ``padding=None`` means (kernel - 1) / 2, which keeps the resolution.
+    """
 
     channels: int
     kernel: int = 3
@@ -31,7 +36,10 @@ class Conv:
 
 @dataclass(frozen=True)
 class Pool:
-    """Max-pooling (Sect. 2.1: 2x2, stride 2). ``ceil=True`` rounds the output size up, as the nets before VGG do."""
+    """Max-pooling (Sect. 2.1: 2x2, stride 2).
+
+    ``ceil=True`` rounds the output size up, as the nets before VGG do.
+    """
 
     kernel: int = 2
     stride: int = 2
@@ -42,8 +50,8 @@ class Pool:
 class LRN:
     """Local response normalisation with the constants of Krizhevsky et al. (2012), Sect. 3.3.
 
-    The sum over ``size`` neighbouring channels is multiplied by ``alpha``; it is NOT divided by ``size``. PyTorch and Caffe divide,
-    so they need ``alpha * size`` = 5e-4 for the same numbers.
+    The sum over ``size`` neighbouring channels is multiplied by ``alpha``; it is NOT divided by
+    ``size``. PyTorch and Caffe divide, so they need ``alpha * size`` = 5e-4 for the same numbers.
     """
 
     size: int = 5
@@ -52,31 +60,35 @@ class LRN:
     k: float = 2.0
 
 
+Layer = Conv | Pool | LRN
+
+
 @dataclass(frozen=True)
 class Config:
     """One network as data.
 
-    ``blocks`` numbers layers as VGG does (conv3_2: second convolution of block 3); otherwise layers are conv1, conv2, ... and
-    ``layer_names`` holds them in order. ``fc`` are the widths of the hidden fully-connected layers; the classes come on top.
+    ``blocks`` numbers layers as VGG does (conv3_2: second convolution of block 3); otherwise they
+    are conv1, conv2, ... and ``layer_names`` holds them in order. ``fc`` are the widths of the
+    hidden fully-connected layers; the classes come on top.
     """
 
     name: str
-    layers: tuple[Conv | Pool | LRN, ...]
+    layers: tuple[Layer, ...]
     fc: tuple[int, ...] = (4096, 4096)
     blocks: bool = True
     source: str = "Table 1"
 
-    def __post_init__(self):
-        convs = [
-            (name, layer)
-            for name, layer in zip(self.layer_names, self.layers)
-            if isinstance(layer, Conv)
-        ]
-        for (name, conv), before in zip(convs, [3, *(layer.channels for _, layer in convs)]):
-            if before % conv.groups or conv.channels % conv.groups:
+    def __post_init__(self) -> None:
+        channels = 3
+        for name, layer in zip(self.layer_names, self.layers):
+            if not isinstance(layer, Conv):
+                continue
+            if channels % layer.groups or layer.channels % layer.groups:
                 raise ValueError(
-                    f"{self.name}, {name}: {conv.groups} groups do not divide {before} to {conv.channels} channels"
+                    f"{self.name}, {name}: {layer.groups} groups do not divide "
+                    f"{channels} to {layer.channels} channels"
                 )
+            channels = layer.channels
 
     @property
     def convs(self) -> int:
@@ -90,48 +102,66 @@ class Config:
 
     @property
     def channel_units(self) -> tuple[int, ...]:
-        """For each layer, what its channel count must stay a multiple of at any width: its groups and the next convolution's."""
-        units, following = [], 1
+        """For each layer, what its channel count must stay a multiple of at any width.
+
+        That is its own number of groups and the next convolution's.
+        """
+        units: list[int] = []
+        following = 1
         for layer in reversed(self.layers):
-            groups = layer.groups if isinstance(layer, Conv) else 1
-            units.append(math.lcm(groups, following))
-            following = groups if isinstance(layer, Conv) else following
+            if isinstance(layer, Conv):
+                units.append(math.lcm(layer.groups, following))
+                following = layer.groups
+            else:
+                units.append(following)
         return tuple(reversed(units))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
-        """conv1_1, pool1, ... for the VGG nets; conv1, lrn1, pool1, ... for the nets before them. One name a layer."""
-        names, block, conv, lrn = [], 1, 0, 0
+        """One name a layer: conv1_1, pool1, ... for the VGG nets, else conv1, lrn1, pool1, ..."""
+        names = []
+        block = 1
+        convs = 0  # in this block, or in all where layers are not numbered by blocks
+        norms = 0
         for layer in self.layers:
             if isinstance(layer, Conv):
-                conv += 1
-                names.append(f"conv{block}_{conv}" if self.blocks else f"conv{conv}")
+                convs += 1
+                names.append(f"conv{block}_{convs}" if self.blocks else f"conv{convs}")
             elif isinstance(layer, LRN):
-                lrn += 1
-                names.append(f"lrn{block}_{lrn}" if self.blocks else f"lrn{conv}")
-            elif self.blocks:
-                names.append(f"pool{block}")
-                block, conv, lrn = block + 1, 0, 0
+                norms += 1
+                names.append(f"lrn{block}_{norms}" if self.blocks else f"lrn{convs}")
+            elif not self.blocks:
+                names.append(f"pool{convs}")
             else:
-                names.append(f"pool{conv}")
+                names.append(f"pool{block}")
+                block += 1
+                convs = 0
+                norms = 0
         return tuple(names)
 
     @property
     def fc_names(self) -> tuple[str, ...]:
-        """fc1, fc2, fc3 for the VGG nets (the paper's first, second and third FC layer; Caffe's fc6, fc7, fc8)."""
-        return tuple(
-            f"fc{i + 1}" if self.blocks else f"full{i + 6}" for i in range(len(self.fc) + 1)
-        )
+        """fc1, fc2, fc3 for the VGG nets (Caffe's fc6, fc7, fc8), else full6, full7, full8."""
+        numbers = range(len(self.fc) + 1)
+        return tuple(f"fc{i + 1}" if self.blocks else f"full{i + 6}" for i in numbers)
 
     @property
-    def as_list(self) -> list:
-        """The usual shorthand: channels, 'M' for max-pooling, 'LRN', and 'kxk:channels' where the kernel is not 3x3."""
-        short = {Pool: lambda p: "M", LRN: lambda n: "LRN"}
-        conv = lambda c: c.channels if c.kernel == 3 else f"{c.kernel}x{c.kernel}:{c.channels}"
-        return [short.get(type(layer), conv)(layer) for layer in self.layers]
+    def as_list(self) -> list[int | str]:
+        """The usual shorthand: channels, 'M', 'LRN'; 'kxk:channels' where the kernel is not 3x3."""
+        return [_shorthand(layer) for layer in self.layers]
 
 
-def _table_1(*blocks: tuple[Conv | LRN, ...]) -> tuple[Conv | Pool | LRN, ...]:
+def _shorthand(layer: Layer) -> int | str:
+    if isinstance(layer, Pool):
+        return "M"
+    if isinstance(layer, LRN):
+        return "LRN"
+    return (
+        layer.channels if layer.kernel == 3 else f"{layer.kernel}x{layer.kernel}:{layer.channels}"
+    )
+
+
+def _table_1(*blocks: tuple[Conv | LRN, ...]) -> tuple[Layer, ...]:
     """Blocks of layers, each closed by one 2x2 max-pooling."""
     return tuple(layer for block in blocks for layer in (*block, Pool()))
 
@@ -207,13 +237,13 @@ _ALL = (
 )
 
 
-class Configs(Mapping):
-    """The configurations by name. ``VGG11``, ``VGG13``, ``VGG16``, ``VGG19`` are aliases of A, B, D, E.
+class Configs(Mapping[str, Config]):
+    """The configurations by name; VGG11, VGG13, VGG16, VGG19 are aliases of A, B, D, E.
 
     Iteration yields the eleven names themselves, aliases work in look-ups only.
     """
 
-    aliases: ClassVar = {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}
+    aliases: ClassVar[dict[str, str]] = {"VGG11": "A", "VGG13": "B", "VGG16": "D", "VGG19": "E"}
 
     def __init__(self, configs: tuple[Config, ...]):
         self._configs = {config.name: config for config in configs}
@@ -243,31 +273,23 @@ def resolve(config: str | Config) -> Config:
     return config if isinstance(config, Config) else CONFIGS[config]
 
 
-def check_size(image_size: int | tuple[int, int]) -> tuple[int, int]:
-    """``image_size`` as (height, width) in pixels; raises for anything but a positive int or a pair of them."""
-    pair = (image_size, image_size) if isinstance(image_size, Integral) else image_size
-    whole = lambda v: isinstance(v, Integral) and not isinstance(v, bool) and v > 0
-    if not (isinstance(pair, (tuple, list)) and len(pair) == 2 and all(map(whole, pair))):
-        raise ValueError(
-            f"image_size={image_size!r}: give a positive int, or a pair (height, width) of them, in pixels"
-        )
+def check_size(image_size: int | tuple[int, int], name: str = "image_size") -> tuple[int, int]:
+    """``image_size`` as (height, width) in pixels; ValueError for what is neither one nor two."""
+    pair = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
+    right = len(pair) == 2 and all(is_whole(side, low=1) for side in pair)
+    what = "a whole number of pixels of at least 1, or a pair (height, width) of them"
+    needs(right, name, image_size, what)
     return int(pair[0]), int(pair[1])
 
 
 def check_classes(num_classes: int) -> int:
     """``num_classes`` as an int of at least 1."""
-    if not isinstance(num_classes, Integral) or isinstance(num_classes, bool) or num_classes < 1:
-        raise ValueError(f"num_classes={num_classes!r}: a whole number of at least 1 is needed")
-    return int(num_classes)
+    return whole("num_classes", num_classes, low=1)
 
 
 def check_width(width: float) -> float:
-    """``width`` as a positive finite multiplier of all channel counts."""
-    if not isinstance(width, Real) or isinstance(width, bool) or not 0 < width < float("inf"):
-        raise ValueError(
-            f"width={width!r}: a multiplier above 0 is needed; 1.0 is the paper's width, 0.125 an eighth of it"
-        )
-    return float(width)
+    """``width`` as a positive finite multiplier of all channel counts; 1.0 is the paper's width."""
+    return positive("width", width)
 
 
 def scaled(channels: int, width: float, unit: int = 1) -> int:

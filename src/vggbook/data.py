@@ -653,14 +653,16 @@ def _held_out(images, labels, classes, split):
     return ArrayDataset(images[keep], labels[keep], classes)
 
 
-def in_memory(dataset, size=None, device="cpu", batch_size=256):
+def in_memory(dataset, size=None, device="cpu", batch_size=256, on_error="error", skipped=None):
     """Render, decode or copy a whole set once -> `ArrayDataset` on `device`; size: rescale isotropically to this
-    smallest side."""
+    smallest side. on_error="skip" leaves unreadable images out; `skipped` takes their indices and reasons."""
     images, labels = [], []
+    skipped = {} if skipped is None else skipped
     for start in range(0, len(dataset), batch_size):
-        x, y, _, _ = _fetch(
-            dataset, list(range(start, min(start + batch_size, len(dataset)))), size=size
+        x, y, _, lost = _fetch(
+            dataset, list(range(start, min(start + batch_size, len(dataset)))), on_error, size
         )
+        skipped.update(lost)
         images += (
             [x.to(device)] if isinstance(x, Tensor) else [image[None].to(device) for image in x]
         )
@@ -713,14 +715,17 @@ class Eigen(NamedTuple):
     vectors: Tensor
 
 
-def _moments(dataset, batch_size):
+def _moments(dataset, batch_size, on_error="error", skipped=None):
+    skipped = {} if skipped is None else skipped
     count, total, outer = (
         0,
         torch.zeros(3, dtype=torch.float64),
         torch.zeros(3, 3, dtype=torch.float64),
     )
     for start in range(0, len(dataset), batch_size):
-        images = _fetch(dataset, list(range(start, min(start + batch_size, len(dataset)))))[0]
+        indices = list(range(start, min(start + batch_size, len(dataset))))
+        images, _, _, lost = _fetch(dataset, indices, on_error)
+        skipped.update(lost)
         for x in [images] if isinstance(images, Tensor) else images:
             pixels = x.movedim(-3, 0).reshape(3, -1).double()
             count, total = count + pixels.shape[1], total + pixels.sum(1).cpu()
@@ -731,14 +736,14 @@ def _moments(dataset, batch_size):
     return mean, outer / count - mean[:, None] * mean
 
 
-def mean_rgb(dataset, batch_size=256):
+def mean_rgb(dataset, batch_size=256, on_error="error", skipped=None):
     """The mean RGB over all pixels of a set, float32 (3,), 0..255 (Sect. 2.1); streamed, summed in float64."""
-    return _moments(dataset, batch_size)[0].float()
+    return _moments(dataset, batch_size, on_error, skipped)[0].float()
 
 
-def pca_rgb(dataset, batch_size=256):
+def pca_rgb(dataset, batch_size=256, on_error="error", skipped=None):
     """Principal components of all RGB pixels of a set -> `Eigen`, for `colour_shift`; streamed."""
-    values, vectors = torch.linalg.eigh(_moments(dataset, batch_size)[1])
+    values, vectors = torch.linalg.eigh(_moments(dataset, batch_size, on_error, skipped)[1])
     vectors = torch.where(
         vectors.sum(0) < 0, -vectors, vectors
     )  # the sign is arbitrary: make brighter positive

@@ -1,1 +1,5 @@
-"""What the pages need and training does not: claims, figures, photographs, profiles, recorded runs, tables, exercises."""
+"""What the pages need and training does not: claims, figures, photographs, profiles, results."""
+
+from .progress import progress
+
+__all__ = ["progress"]

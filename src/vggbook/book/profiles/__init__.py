@@ -1,43 +1,89 @@
-"""Sizes of the runs in the chapters: one YAML a profile. ``ci``: 2 CPU cores, seconds; ``laptop``: a minute or two; ``gpu``."""
+"""Sizes of the runs in the chapters, one YAML a profile: ``cpu`` (two cores, seconds a chapter) and
+``gpu``.
+"""
 
 from __future__ import annotations
 
-import os
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from ...paper import load_yaml
 
 _HERE = Path(__file__).parent
-NAMES = tuple(sorted(path.stem for path in _HERE.glob("*.yaml")))
+NAMES = ("cpu", "gpu")
+
+
+class Settings(SimpleNamespace):
+    """A profile's values as attributes, with ``profile`` (its name), ``device`` and ``strict``.
+
+    A reader who wants other sizes assigns to them: ``settings.train = 4096``.
+    """
+
+    def __init__(self, profile: str, values: dict[str, Any], strict: bool = False) -> None:
+        super().__init__(profile=profile, strict=strict, **values)
+        self._given = deepcopy(values)
+
+    @property
+    def changed(self) -> bool:
+        """Whether a value differs from the profile's own: a reader has edited it."""
+        values = {k: v for k, v in vars(self).items() if k not in ("profile", "strict", "_given")}
+        return values != self._given
+
+    def __repr__(self) -> str:
+        values = ", ".join(f"{k}={v!r}" for k, v in vars(self).items() if k != "_given")
+        return f"Settings({values})"
 
 
 def choose() -> str:
-    """The profile that fits this machine: gpu where PyTorch sees one, ci where CI is set, else laptop."""
+    """The profile that fits this machine: ``gpu`` where PyTorch sees one, else ``cpu``. Nothing
+    else decides.
+    """
     import torch
 
-    if torch.cuda.is_available():
-        return "gpu"
-    return "ci" if os.environ.get("CI") else "laptop"
+    return "gpu" if torch.cuda.is_available() else "cpu"
 
 
-def load(profile: str = "auto", chapter: str | None = None) -> SimpleNamespace:
-    """Settings of a profile, ``profile`` and ``device`` among them; those of ``chapter`` ("05") replace the common ones.
+def read(profile: str) -> dict[str, dict[str, Any]]:
+    """A profile's file: the section ``common``, and ``chapter_05`` and so on."""
+    return load_yaml(_HERE / f"{profile}.yaml")
 
-    Raises ValueError for a profile that does not exist, with the names of those that do.
+
+def shrunk(profile: str = "gpu") -> dict[str, dict[str, Any]]:
+    """A profile's own file with device ``cpu`` and all sizes divided by one rule, for tests."""
+    from .shrink import shrink
+
+    return shrink(read(profile))
+
+
+def load(profile: str = "auto", chapter: str | None = None, strict: bool = False) -> Settings:
+    """Settings of a profile; those of ``chapter`` ("05") are added to the common ones.
+
+    profile: "auto" (see :func:`choose`), "cpu" or "gpu". strict: a missed statistical band stops
+    the run (:func:`vggbook.book.bands.expect`), as in the book's own build. Raises ValueError for
+    an unknown profile or chapter.
     """
+    if not isinstance(strict, bool):
+        raise ValueError(f"strict={strict!r}: expected True or False")
     name = choose() if profile == "auto" else profile
     if name not in NAMES:
-        raise ValueError(
-            f"profile={profile!r} does not exist; choose 'auto' or one of {', '.join(map(repr, NAMES))}"
-        )
-    data = load_yaml(_HERE / f"{name}.yaml")
-    settings = {"profile": name, **data["common"]}
+        known = ", ".join(map(repr, NAMES))
+        raise ValueError(f"profile={profile!r}: expected one of 'auto', {known}")
+    data = read(name)
+    values = dict(data["common"])
     if chapter is not None:
         if f"chapter_{chapter}" not in data:
-            known = ", ".join(sorted(key[8:] for key in data if key.startswith("chapter_")))
-            raise ValueError(
-                f"chapter={chapter!r} has no settings in profile {name!r}; those with settings: {known}"
-            )
-        settings |= data[f"chapter_{chapter}"] or {}
-    return SimpleNamespace(**settings)
+            known = ", ".join(sorted(repr(key[8:]) for key in data if key.startswith("chapter_")))
+            raise ValueError(f"chapter={chapter!r}: expected one with settings, {known}")
+        values |= deepcopy(data[f"chapter_{chapter}"] or {})
+    return Settings(name, values, strict)
+
+
+def estimate(chapter: str, device: str) -> Any:
+    """Time and memory of a chapter's profile ``gpu`` on a "T4" or an "H100": see
+    :mod:`vggbook.book.estimate`.
+    """
+    from ..estimate import estimate as worked_out
+
+    return worked_out(chapter, device)

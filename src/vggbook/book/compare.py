@@ -1,0 +1,80 @@
+"""Whether a computed value agrees with a printed one, to its last printed digit."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from numbers import Number
+from typing import Any
+
+
+def tolerance(printed: float) -> float:
+    """Half a unit of the last printed digit; a single digit (0.9, 1e-2) is exact."""
+    if printed == 0 or not math.isfinite(printed):
+        return 0.0
+    mantissa, exponent = f"{printed!r}".lower().partition("e")[::2]
+    digits = mantissa.lstrip("-").replace(".", "").lstrip("0")
+    decimals = len(mantissa.partition(".")[2])
+    # 2700.0 or 67000000.0: rounded to its leading digits
+    if abs(printed) >= 1000 and float(mantissa).is_integer():
+        whole = mantissa.partition(".")[0].lstrip("-")
+        digits, decimals = whole.rstrip("0"), len(whole.rstrip("0")) - len(whole)
+    if len(digits) == 1:
+        return 1e-9 * abs(printed)
+    return 0.5 * 10.0 ** (int(exponent or 0) - decimals) * (1 + 1e-9)
+
+
+def plain(value: Any) -> Any:
+    """Tuples as lists, numpy and torch scalars as numbers, keys as they are."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+        return plain(value.tolist())
+    return value
+
+
+def mismatch(found: Any, expected: Any, where: str) -> str | None:
+    """What is wrong with ``found``; None where it agrees to the printed digits."""
+    at = f" at {where}" if where else ""
+    if isinstance(expected, dict):
+        if not isinstance(found, dict):
+            keys = sorted(map(str, expected))
+            return f"found {found!r}{at}, a value with the keys {keys} is needed"
+        if {str(k) for k in found} != {str(k) for k in expected}:
+            keys = sorted(map(str, expected))
+            return f"found the keys {sorted(map(str, found))}{at}, expected {keys}"
+        named = {str(key): value for key, value in found.items()}
+        pairs = [
+            (named[str(key)], value, f"{where}.{key}".lstrip("."))
+            for key, value in expected.items()
+        ]
+    elif isinstance(expected, list):
+        if not isinstance(found, list) or len(found) != len(expected):
+            return f"found {found!r}{at}, expected {len(expected)} items: {expected!r}"
+        pairs = [(f, e, f"{where}[{i}]") for i, (f, e) in enumerate(zip(found, expected))]
+    elif isinstance(expected, bool) or isinstance(found, bool) or not isinstance(expected, Number):
+        same = type(found) is type(expected) and found == expected
+        return None if same else f"found {found!r}{at}, expected {expected!r}"
+    elif not isinstance(found, Number):
+        return f"found {found!r}{at}, the number {expected!r} is expected"
+    else:
+        room = tolerance(expected) if isinstance(expected, float) else 0
+        close = abs(found - expected) <= room  # NaN is never close
+        return None if close else f"found {found!r}{at}, expected {expected!r}"
+    return next((problem for pair in pairs if (problem := mismatch(*pair))), None)
+
+
+def short(value: Any) -> str:
+    if isinstance(value, bool) or value is None:
+        return str(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {short(item)}" for key, item in value.items())
+    if isinstance(value, list):
+        return "[" + ", ".join(map(short, value)) + "]"
+    return str(value)

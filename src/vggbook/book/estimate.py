@@ -1,0 +1,213 @@
+"""How long a chapter takes on a GPU, and how much memory it needs: worked out from counted
+multiply-adds, not measured.
+
+Seconds are multiply-adds over the device's speed times a stated utilisation, plus a fixed time a
+layer and step for Python and the launches of the kernels. Chapters that train nothing take on a GPU
+what they take on a CPU.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ..arithmetic import count_macs, trace
+from ..configs import CONFIGS
+from ..roofline import DEVICES
+from .profiles import Settings, load
+
+IMAGENETTE = {"train": 9469, "val": 3925}
+DOWNLOAD = 90.0  # seconds: 326 MB, unpacked and decoded on two cores
+SETUP = 45.0  # seconds: installing the package, imports, CUDA's start
+CONTEXT = 1.5e9  # bytes: CUDA's context and cuDNN's workspaces
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which share of a device's sustained 16-bit speed the chapters' runs reach, and the seconds
+    that a layer takes in each step beside its arithmetic: Python, and the launches of kernels.
+
+    Testing computes in float32: on a T4 a third of its 8.1 TFLOP/s, on an H100 a seventh of its
+    speed through TF32.
+    """
+
+    training: float
+    testing: float
+    layer: float
+
+
+SHARES = {"T4": Share(0.4, 0.11, 0.0010), "H100": Share(0.25, 0.14, 0.0005)}
+
+
+@dataclass(frozen=True)
+class Job:
+    """One net's training (three passes an image) or testing (one)."""
+
+    net: str
+    side: int  # pixels of the square that the net sees
+    width: float
+    images: int  # shown in all: images times epochs, or images times views
+    batch: int
+    training: bool = True
+    batch_norm: bool = False
+
+    @property
+    def macs(self) -> float:
+        """Multiply-adds: forward once; in training once more for the gradients of activations and
+        once for weights'.
+        """
+        passes = 3 if self.training else 1
+        return passes * self.images * count_macs(self.net, self.side, width=self.width)
+
+    @property
+    def layers(self) -> int:
+        """Layers with weights, whose kernels are launched one by one."""
+        return CONFIGS[self.net].weight_layers
+
+    @property
+    def steps(self) -> float:
+        return self.images / self.batch
+
+    @property
+    def memory(self) -> float:
+        """Bytes. Training: activations and their gradients in 16 bits, weights four times (with
+        gradient, momentum, copy).
+        """
+        net = trace(self.net, self.side, batch_norm=self.batch_norm, width=self.width)
+        activations = sum(row.activation_bytes for row in net.rows)
+        kept = activations if self.training else max(row.activation_bytes for row in net.rows)
+        copies = 4 if self.training else 1
+        return kept * self.batch + copies * 4 * net.total_params
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a chapter needs on ``device``: seconds, bytes of GPU memory, multiply-adds."""
+
+    chapter: str
+    device: str
+    seconds: float
+    memory: float
+    macs: float
+
+    def __str__(self) -> str:
+        minutes = max(1, round(self.seconds / 60))
+        time = "a minute" if minutes == 1 else f"{minutes} minutes"
+        return f"about {time} and {self.memory / 1e9:.1f} GB on a {self.device} (estimated)"
+
+
+def _training(recipe: dict[str, Any], net: str, images: int, epochs: int, **changes: Any) -> Job:
+    batch_norm = changes.pop("batch_norm", recipe.get("batch_norm", False))
+    width, side, batch = recipe.get("width", 1.0), recipe["crop"], recipe.get("batch_size", 256)
+    return Job(net, side, width, images * epochs, batch, batch_norm=batch_norm)
+
+
+def _chapter_05(s: Settings) -> list[Job]:
+    """A, then the deeper net from four starts; the validation set once an epoch."""
+    recipe = s.recipe
+    images, val = s.images or IMAGENETTE["train"], s.val_images or IMAGENETTE["val"]
+    jobs = []
+    for net, epochs, runs in (
+        (recipe["config"], recipe["max_epochs"], 1),
+        (s.deep, s.deep_epochs, 4),
+    ):
+        jobs.append(_training(recipe, net, images, runs * epochs))
+        views = val * runs * epochs
+        jobs.append(Job(net, recipe["crop"], recipe.get("width", 1.0), views, 256, training=False))
+    return jobs
+
+
+def _pixels(s: Settings, paper: int) -> int:
+    """A size of the paper in the chapter's miniature."""
+    return round(paper * s.recipe["crop"] / 224)
+
+
+def _chapter_06(s: Settings) -> list[Job]:
+    """D at a fixed and at a jittered S, and both tested at five sizes with their mirror images."""
+    recipe = s.recipe
+    jobs = [_training(recipe, "D", s.train, 2 * recipe["max_epochs"])]
+    for q in (224, 256, 288, 384, 512):
+        side = max(_pixels(s, q), 32)
+        jobs.append(Job("D", side, recipe["width"], 2 * 2 * s.test, 64, training=False))
+    return jobs
+
+
+def _chapter_07(s: Settings) -> list[Job]:
+    """Two nets; both tested at three sizes, densely and on 50 crops a size."""
+    recipe, jobs = s.recipe, []
+    for net in s.nets:
+        jobs.append(_training(recipe, net, s.train, recipe["max_epochs"]))
+        jobs.append(Job(net, recipe["crop"], recipe["width"], 150 * s.test, 256, training=False))
+        for q in (256, 384, 512):
+            side = max(_pixels(s, q), 32)
+            jobs.append(Job(net, side, recipe["width"], 2 * s.test, 64, training=False))
+    for q in (256, 384, 512):  # one photograph at the paper's sizes, timed
+        jobs.append(Job("D", q, s.photo_width, 2 * s.rounds, 1, training=False))
+        jobs.append(Job("D", 224, s.photo_width, 50 * s.rounds, 50, training=False))
+    return jobs
+
+
+def _chapter_08(s: Settings) -> list[Job]:
+    """A at a fixed S and with jitter, once a seed, and tested at the middle scale."""
+    recipe, runs = s.recipe, 2 * len(s.seeds)
+    side = sum(s.scales) // 2
+    return [
+        _training(recipe, "A", s.train, runs * recipe["max_epochs"]),
+        Job("A", side, recipe["width"], 2 * runs * s.test, 64, training=False),
+    ]
+
+
+def _chapter_11(s: Settings) -> list[Job]:
+    """Steps of B in two layouts, forward passes of D; the warm-up counts as one round each."""
+    return [
+        Job("B", s.image, s.width, 2 * s.batch * (s.rounds + 1), s.batch),
+        Job("D", 224, 1.0, s.d_batch * (s.d_rounds + 1), s.d_batch, training=False),
+    ]
+
+
+WORK: dict[str, Callable[[Settings], list[Job]]] = {
+    "05": _chapter_05,
+    "06": _chapter_06,
+    "07": _chapter_07,
+    "08": _chapter_08,
+    "11": _chapter_11,
+}
+
+
+def jobs(chapter: str, settings: Settings | None = None) -> list[Job]:
+    """The nets that a chapter trains and tests, in the profile ``gpu`` unless ``settings`` are
+    given.
+    """
+    if chapter not in WORK:
+        raise ValueError(f"chapter={chapter!r}: expected one of {', '.join(map(repr, WORK))}")
+    return WORK[chapter](settings or load("gpu", chapter))
+
+
+def _data_bytes(settings: Settings) -> float:
+    """The images that a chapter keeps on the GPU, as bytes of 8 bits."""
+    if getattr(settings, "data", "") == "imagenette":
+        side = settings.recipe["scales"]
+        return sum(IMAGENETTE.values()) * 3 * side * side * 4 / 3  # most photographs are 4:3
+    if hasattr(settings, "train"):
+        side = max(settings.scales) if hasattr(settings, "scales") else _pixels(settings, 512)
+        return 2 * (settings.train + settings.test) * 3 * side * side
+    return 0.0
+
+
+def estimate(chapter: str, device: str) -> Estimate | None:
+    """Time and memory of a chapter's profile ``gpu`` on "T4" or "H100"; None where a chapter trains
+    nothing.
+    """
+    if device not in SHARES:
+        raise ValueError(f"device={device!r}: expected one of {', '.join(map(repr, SHARES))}")
+    if chapter not in WORK:
+        return None
+    settings = load("gpu", chapter)
+    work, share, speed = jobs(chapter, settings), SHARES[device], DEVICES[device].flops
+    seconds = SETUP + DOWNLOAD * (getattr(settings, "data", "") == "imagenette")
+    for job in work:
+        reached = speed * (share.training if job.training else share.testing)
+        seconds += 2 * job.macs / reached + job.steps * job.layers * share.layer
+    memory = CONTEXT + _data_bytes(settings) + max(job.memory for job in work)
+    return Estimate(chapter, device, seconds, memory, sum(job.macs for job in work))

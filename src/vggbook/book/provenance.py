@@ -1,0 +1,105 @@
+"""Where a number comes from: the machine, the versions and the commit, read in one place for pages
+and benchmarks.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterable
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+
+
+def _output(*command: str) -> str:
+    """What a program prints; empty where it is absent or fails."""
+    try:
+        r = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return r.stdout.strip() if r.returncode == 0 else ""
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def processor() -> str:
+    """The processor's name and the cores that this process may use."""
+    name = platform.processor() or platform.machine()
+    table = Path("/proc/cpuinfo")
+    if table.exists():
+        lines = table.read_text(encoding="utf-8").splitlines()
+        models = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name = next(models, name)
+    elif sys.platform == "darwin":
+        name = _output("sysctl", "-n", "machdep.cpu.brand_string") or name
+    n = cores()
+    return f"{name}, {n} core{'s' if n > 1 else ''}"
+
+
+@cache
+def device() -> str:
+    """The machine in words: the GPU where the driver names one, else the processor. PyTorch is not
+    imported.
+    """
+    if shutil.which("nvidia-smi"):
+        names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+        if names and names[0].strip():
+            return names[0].strip()
+    return processor()
+
+
+def version(name: str) -> str:
+    """A package's version; "absent" where it is not installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "absent"
+
+
+def versions(names: Iterable[str]) -> dict[str, str]:
+    """Python's version and those of packages."""
+    return {"python": platform.python_version(), **{name: version(name) for name in names}}
+
+
+def git(root: Path, *words: str) -> str | None:
+    """What git prints in the checkout ``root``; None without git, or where ``root`` is no checkout
+    of its own.
+
+    A folder inside somebody else's repository is none: that repository's commits say nothing about
+    it. The caller's GIT_DIR and the like do not count.
+    """
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+
+    def run(*arguments: str) -> str | None:
+        command = ["git", "-C", str(root), *arguments]
+        try:
+            r = subprocess.run(
+                command, env=environment, capture_output=True, text=True, encoding="utf-8"
+            )
+        except OSError:
+            return None
+        return r.stdout.strip() if r.returncode == 0 else None
+
+    top = run("rev-parse", "--show-toplevel")
+    if not top or not Path(top).is_dir() or not os.path.samefile(top, root):
+        return None
+    return run(*words)
+
+
+def commit(root: Path) -> str:
+    """The short commit of the checkout ``root``, with a plus sign where it has changes; empty where
+    there is none.
+    """
+    head = git(root, "rev-parse", "--short=7", "HEAD")
+    if not head:
+        return ""
+    return head + ("+" if git(root, "status", "--porcelain") else "")

@@ -1,0 +1,161 @@
+"""The command line of testing: errors on a folder of images, beside the paper's rows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+import torch
+from torch import distributed as dist
+
+from ..checks import expected
+from ..configs import CONFIGS
+from ..data import open_dataset
+from ..model import Network
+from ..weights import FAMILIES, load_weights
+from .errors import Evaluation, evaluate
+from .posteriors import AVERAGES, METHODS
+from .scales import paper_rows
+
+
+class _Parser(argparse.ArgumentParser):
+    """Ends with one line and exit status 2 where something is wrong."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+
+def _whole(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a whole number of at least 1")
+    return int(text)
+
+
+def _device(text: str) -> str:
+    try:
+        torch.empty(0, device=text)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a device ({reason})") from None
+    if text.startswith("meta"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a device that computes")
+    return text
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="python -m vggbook.evaluate", description=main.__doc__)
+    add = parser.add_argument
+    whole: dict[str, Any] = {"type": _whole, "metavar": "N"}
+    add("--data", required=True, help="folder with val/class/image inside, or such a val itself")
+    files = ".pth or .caffemodel file, or torchvision's name; several are fused"
+    add("--weights", required=True, nargs="+", metavar="FILE", help=files)
+    add("--config", choices=[*CONFIGS, *CONFIGS.aliases], help="default: as the file tells")
+    add("--family", choices=list(FAMILIES), help="preprocessing, where the file does not tell")
+    add("--sha256", nargs="+", metavar="HEX", help="checksums of the files, in their order")
+    add("--method", default="dense", choices=METHODS)
+    sides = "smallest sides of the test images"
+    add("--scales", nargs="+", type=_whole, default=[256, 384, 512], metavar="Q", help=sides)
+    add("--crop", default=224, help="pixels a side that the net was trained on", **whole)
+    add("--grid", default=5, help="crops a side; 1 is the centre crop", **whole)
+    add("--no-flip", action="store_true", help="leave out the mirrored images")
+    add("--average", default="posterior", choices=AVERAGES)
+    add("--block", default=64, help="images held at a time", **whole)
+    add("--on-error", default="error", choices=("error", "skip"), help="at an unreadable image")
+    add("--device", type=_device, help="default: cuda where there is one")
+    add("--json", metavar="FILE", help="also write the result, confusion included, to this file")
+    return parser
+
+
+def _try_to_write(path: Path) -> None:
+    """Raise OSError unless a file can be written there; an existing one is left as it is."""
+    existed = path.exists()
+    with open(path, "a", encoding="utf-8"):
+        pass
+    if not existed:
+        path.unlink(missing_ok=True)
+
+
+def _networks(args: argparse.Namespace, device: str) -> list[Network]:
+    digests = args.sha256 or [None] * len(args.weights)
+    nets = []
+    for source, digest in zip(args.weights, digests):
+        net = load_weights(
+            source, args.config, family=args.family, sha256=digest, image_size=args.crop
+        )
+        nets.append(net.to(device))
+    return nets
+
+
+def _evaluate(args: argparse.Namespace, device: str) -> tuple[list[str], Evaluation]:
+    """Names of the configurations, and the errors."""
+    path = Path(args.data)
+    is_split = path.name in ("train", "val", "test")
+    root, split = (path.parent, path.name) if is_split else (path, "val")
+    dataset = open_dataset("folder", root, split)
+    nets = _networks(args, device)
+    result = evaluate(
+        nets,
+        dataset,
+        args.method,
+        args.scales,
+        not args.no_flip,
+        grid=args.grid,
+        average=args.average,
+        block=args.block,
+        on_error=args.on_error,
+        dtype=torch.bfloat16 if device.startswith("cuda") else None,
+    )
+    return [net.config.name for net in nets], result
+
+
+def _report(args: argparse.Namespace, configs: Sequence[str], result: Evaluation) -> None:
+    """Print the errors, what was skipped and the paper's rows; write the file of ``--json``."""
+    scales = ", ".join(map(str, args.scales))
+    print(f"{'+'.join(configs)}, {args.method}, Q = {scales}: {result}")
+    for reason in result.skipped.values():
+        print(f"  skipped: {reason}")
+    as_in_the_paper = not args.no_flip and args.grid == 5 and args.average == "posterior"
+    for row in paper_rows(configs, args.method, args.scales) if as_in_the_paper else []:
+        S = "[{};{}]".format(*row["S"]) if isinstance(row["S"], list) else row["S"]
+        where = f"  paper, Table {row['table']}, {row['config']}, S = {S}"
+        print(f"{where}: top-1 error {row['top1']} %, top-5 error {row['top5']} %")
+    if args.json:
+        classes = [str(name) for name in result.classes]
+        record = {**result.as_dict(), "classes": classes, "arguments": vars(args)}
+        Path(args.json).write_text(json.dumps(record), encoding="utf-8")
+
+
+def main(argv: Sequence[str] | None = None) -> Evaluation:
+    """Errors on a folder of images in ImageNet's layout, beside the paper's rows.
+
+    What cannot be done ends with one line on standard error and exit status 2. Under torchrun the
+    images are shared out, and the first process reports.
+    """
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.sha256 and len(args.sha256) != len(args.weights):
+        what = f"a checksum for each of the {len(args.weights)} files of --weights"
+        parser.error(expected("--sha256", args.sha256, what))
+    spread = "WORLD_SIZE" in os.environ and "RANK" in os.environ
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        if args.json:
+            _try_to_write(Path(args.json))
+        if spread:
+            if device == "cuda":
+                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+        try:
+            configs, result = _evaluate(args, device)
+        finally:
+            if spread:
+                dist.destroy_process_group()
+        if int(os.environ.get("RANK", 0)) == 0:
+            _report(args, configs, result)
+    except (ValueError, OSError) as error:
+        parser.error(str(error))
+    return result

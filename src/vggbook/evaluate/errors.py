@@ -1,0 +1,174 @@
+"""Top-1 and top-5 error over a data set (Sect. 4), in one process or shared out among several."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from ..checks import choice, needs, whole
+from ..data import UnreadableImage
+from ..data import _fetch as fetch
+from .posteriors import count_classes, network_list, predict
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Result of ``evaluate`` over K classes.
+
+    ``confusion`` (K, K): counts, rows are true classes. ``hits5`` (K,): images whose class is among
+    the five best. ``skipped``: why an image could not be read, by its index.
+    """
+
+    confusion: Tensor
+    hits5: Tensor
+    classes: tuple[Any, ...]
+    skipped: Mapping[int, str] = field(default_factory=dict)
+
+    @property
+    def n(self) -> int:
+        """Number of images that were tested."""
+        return int(self.confusion.sum())
+
+    @property
+    def top1(self) -> float:
+        """Share of misclassified images, in per cent (Sect. 4)."""
+        return 100 * (1 - int(self.confusion.diag().sum()) / self.n)
+
+    @property
+    def top5(self) -> float:
+        """Share of images whose class is not among the five best, in per cent (Sect. 4)."""
+        return 100 * (1 - int(self.hits5.sum()) / self.n)
+
+    @property
+    def per_class(self) -> Tensor:
+        """Top-1 error of each class in per cent, (K,); nan for a class without images."""
+        return 100 * (1 - self.confusion.diag() / self.confusion.sum(1))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers, for a JSON file."""
+        return {
+            "n": self.n,
+            "top1": self.top1,
+            "top5": self.top5,
+            "confusion": self.confusion.tolist(),
+            "skipped": {str(i): reason for i, reason in self.skipped.items()},
+        }
+
+    def __str__(self) -> str:
+        errors = f"top-1 error {self.top1:.2f} %, top-5 error {self.top5:.2f} %"
+        skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
+        return f"{errors} ({self.n:,} images, {len(self.classes)} classes{skipped})"
+
+
+class _Labelled:
+    """Any sequence of (image, label) as a data set; an item without a label is a ValueError."""
+
+    def __init__(self, dataset: Any, classes: tuple[Any, ...]) -> None:
+        self.dataset = dataset
+        self.classes = classes
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        item = self.dataset[index]
+        right = isinstance(item, tuple | list) and len(item) == 2 and item[1] is not None
+        what = "(image, label): an error needs labels; predict() works without"
+        needs(right, f"dataset[{index}]", type(item).__name__, what)
+        return item
+
+
+def _read(dataset: Any, indices: list[int], on_error: str) -> tuple[Any, Tensor, Mapping[int, str]]:
+    """Images, labels (n,) and what was skipped; nothing where all of them were."""
+    try:
+        images, labels, _, skipped = fetch(dataset, indices, on_error)
+    except UnreadableImage as error:
+        if on_error == "error":
+            raise
+        return [], torch.empty(0, dtype=torch.int64), dict.fromkeys(indices, str(error))
+    return images, labels.cpu(), skipped
+
+
+def _gathered(
+    counts: Tensor, skipped: Mapping[int, str], device: torch.device
+) -> tuple[Tensor, dict[int, str]]:
+    """The sum of all processes' counts and the union of what they skipped."""
+    counts = counts.to(device if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(counts)
+    parts: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(parts, skipped)
+    return counts.cpu(), {i: reason for part in parts for i, reason in part.items()}
+
+
+def evaluate(
+    models: nn.Module | Sequence[nn.Module],
+    dataset: Any,
+    method: str = "dense",
+    scales: int | Sequence[int] = (256, 384, 512),
+    flip: bool = True,
+    *,
+    block: int = 64,
+    progress: bool | None = None,
+    on_error: str = "error",
+    **keywords: Any,
+) -> Evaluation:
+    """Top-1 and top-5 error, confusion and per-class errors over a data set (Sect. 4).
+
+    ``dataset``: ``len``, ``dataset[i] -> (image, label)`` or ``dataset.batch(indices)``, see
+    :mod:`vggbook.data`. Never more than ``block`` of its images are held. ``progress``: a bar
+    (default: where a terminal shows it). ``on_error``: "skip" leaves out files that cannot be read
+    and names them in the result. Further keywords go to ``predict``.
+
+    With torch.distributed running, the blocks are dealt out to the processes and the counts added
+    up: every process returns the same result as one process would.
+
+    Raises ValueError for labels or classes that are not the network's, and UnreadableImage for a
+    file that cannot be read, or where none can.
+    """
+    nets = network_list(models)
+    classes = count_classes(nets)
+    names = tuple(getattr(dataset, "classes", None) or range(classes))
+    needs(len(names) == classes, "classes of dataset", len(names), f"the network's, {classes}")
+    needs(len(dataset) > 0, "images of dataset", len(dataset), "at least one")
+    whole("block", block, low=1)
+    choice("on_error", on_error, ("error", "skip"))
+    source = dataset if hasattr(dataset, "batch") else _Labelled(dataset, names)
+    spread = dist.is_available() and dist.is_initialized()
+    rank = dist.get_rank() if spread else 0
+    world = dist.get_world_size() if spread else 1
+    confusion = torch.zeros(classes, classes, dtype=torch.int64)
+    hits5 = torch.zeros(classes, dtype=torch.int64)
+    skipped: dict[int, str] = {}
+    starts: Iterable[int] = range(rank * block, len(dataset), world * block)
+    if progress is None:
+        progress = sys.stderr.isatty() and rank == 0
+    if progress:
+        from tqdm import tqdm
+
+        starts = tqdm(starts, unit=" blocks", desc=f"{method} {scales}")
+    for start in starts:
+        indices = list(range(start, min(start + block, len(dataset))))
+        images, labels, unread = _read(source, indices, on_error)
+        skipped.update(unread)
+        if not len(labels):
+            continue
+        posteriors = predict(nets, images, method, scales, flip, **keywords)  # (n, K)
+        best = posteriors.topk(min(5, classes)).indices  # (n, 5)
+        confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)
+        among = (best == labels[:, None]).any(1)  # (n,)
+        hits5 += torch.bincount(labels[among], minlength=classes)
+    if spread:
+        device = next(nets[0].parameters()).device
+        counts = torch.cat((confusion, hits5[:, None]), 1)  # (K, K + 1)
+        counts, skipped = _gathered(counts, skipped, device)
+        confusion = counts[:, :-1]
+        hits5 = counts[:, -1]
+    if not confusion.any():
+        raise UnreadableImage(f"none of {len(dataset)} images: {next(iter(skipped.values()))}")
+    return Evaluation(confusion, hits5, names, dict(sorted(skipped.items())))

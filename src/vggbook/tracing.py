@@ -1,0 +1,109 @@
+"""A network layer by layer as a table: as text, and as HTML in a notebook (Sect. 2.1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from html import escape
+
+from .arithmetic import Row, walk
+from .configs import Config, check_size, resolve
+
+_HEAD = ("layer", "kind", "output", "parameters", "million MACs", "MB", "receptive field")
+_TEXT_COLUMNS = 3  # the first columns are text, aligned left; the others are numbers
+
+
+def _totals(params: int, macs: int, held: int) -> tuple[str, str, str]:
+    """Parameters, millions of multiply-adds and megabytes as they are printed."""
+    return f"{params:,}", f"{macs / 1e6:,.1f}", f"{held / 1e6:,.2f}"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """A network layer by layer for one image; prints as text, and as a table in a notebook."""
+
+    config: Config
+    image_size: tuple[int, int]
+    rows: tuple[Row, ...]
+
+    @property
+    def total_params(self) -> int:
+        """Weights and biases."""
+        return sum(row.params for row in self.rows)
+
+    @property
+    def total_macs(self) -> int:
+        """Multiply-adds for one image."""
+        return sum(row.macs for row in self.rows)
+
+    @property
+    def total_activation_bytes(self) -> int:
+        """Bytes of all rows' outputs for one image."""
+        return sum(row.activation_bytes for row in self.rows)
+
+    def __getitem__(self, name: str) -> Row:
+        for row in self.rows:
+            if row.name == name:
+                return row
+        names = ", ".join(row.name for row in self.rows)
+        raise KeyError(f"no layer {name!r} in {self.config.name}; it has {names}")
+
+    def _title(self) -> str:
+        h, w = self.image_size
+        return f"{self.config.name}, input 3 x {h} x {w}"
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        """One line a row, and the totals in the last."""
+        lines: list[tuple[str, ...]] = []
+        for row in self.rows:
+            shape = " x ".join(map(str, row.output_shape))
+            counts = _totals(row.params, row.macs, row.activation_bytes)
+            lines.append((row.name, row.kind, shape, *counts, f"{row.receptive_field:,}"))
+        counts = _totals(self.total_params, self.total_macs, self.total_activation_bytes)
+        return [*lines, ("total", "", "", *counts, "")]
+
+    def __str__(self) -> str:
+        table = [_HEAD, *self._cells()]
+        widths = [max(len(line[i]) for line in table) for i in range(len(_HEAD))]
+        lines = []
+        for line in table:
+            left = [text.ljust(n) for text, n in zip(line, widths)][:_TEXT_COLUMNS]
+            right = [text.rjust(n) for text, n in zip(line, widths)][_TEXT_COLUMNS:]
+            lines.append("  ".join(left + right).rstrip())
+        head, *body, total = lines
+        return "\n".join([self._title(), head, *body, "-" * len(head), total])
+
+    def _repr_html_(self) -> str:
+        *body, total = self._cells()
+        rows = "".join(_html_line("td", line) for line in body)
+        return (
+            f'<table class="trace"><caption>{escape(self._title())}, one image</caption>'
+            f"<thead>{_html_line('th', _HEAD)}</thead><tbody>{rows}</tbody>"
+            f"<tfoot>{_html_line('td', total)}</tfoot></table>"
+        )
+
+
+def _html_line(tag: str, cells: tuple[str, ...]) -> str:
+    line = ""
+    for i, text in enumerate(cells):
+        style = "text-align:left" if i < _TEXT_COLUMNS else "text-align:right"
+        if _HEAD[i] == "output":
+            style += ";white-space:nowrap"
+        line += f'<{tag} style="{style}">{escape(text)}</{tag}>'
+    return f"<tr>{line}</tr>"
+
+
+def trace(
+    config: str | Config,
+    image_size: int | tuple[int, int] = 224,
+    num_classes: int = 1000,
+    batch_norm: bool = False,
+    width: float = 1.0,
+    bytes_per_value: int = 4,
+) -> Trace:
+    """Layer by layer: name, kind, output shape, parameters, multiply-adds, bytes, receptive field.
+
+    Counts are for one image; bytes assume ``bytes_per_value`` a number (4 for float32, 2 for bf16).
+    Paper: Table 1, Sect. 2.1. Raises as :func:`vggbook.arithmetic.walk` does.
+    """
+    rows = walk(config, num_classes, batch_norm, width, image_size, bytes_per_value)
+    return Trace(resolve(config), check_size(image_size), tuple(rows))
