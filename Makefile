@@ -19,7 +19,7 @@ book: setup  ## execute the notebooks and render _build/html (PROFILE=cpu|gpu; N
 	@$(PY) -m tools.build --profile $(PROFILE) $(if $(NB),--only $(NB))
 
 test: book lint  ## set up, build and test everything
-	@PY=$(PY) sh tools/test.sh
+	@CHECK_BUILT=1 PY=$(PY) sh tools/test.sh
 
 lint: setup  ## form, style, spelling and types
 	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m codespell_lib && $(PY) -m mypy

@@ -10,8 +10,8 @@ from setuptools.command.build_py import build_py
 
 
 class WithResults(build_py):
-    """Copies results/*.json beside the package's modules; in a checkout they are read where they
-    lie.
+    """Copies results/*.json and the miniatures, *.pt, beside the package's modules; in a checkout
+    they are read where they lie.
     """
 
     def run(self):
@@ -19,7 +19,8 @@ class WithResults(build_py):
         if self.editable_mode:
             return
         target = Path(self.build_lib, "vggbook", "results")
-        for source in sorted(Path("results").rglob("*.json")):
+        results = Path("results")
+        for source in sorted([*results.rglob("*.json"), *results.rglob("*.pt")]):
             copy = target / source.relative_to("results")
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(source, copy)

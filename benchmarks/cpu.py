@@ -268,7 +268,9 @@ def worker(bench: Bench, processes: int, threads: int) -> list[float]:
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     running = [
-        subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         for _ in range(processes)
     ]
     answers = [process.communicate(timeout=600)[0] for process in running]
@@ -465,7 +467,14 @@ def looking(bench: Bench) -> None:
 def printed(command: list[str], environment: dict) -> str:
     """What a command prints; it must succeed within ten minutes."""
     return subprocess.run(
-        command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True, timeout=600
+        command,
+        cwd=ROOT,
+        env=environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        timeout=600,
     ).stdout
 
 
@@ -539,7 +548,7 @@ def scaling(bench: Bench) -> None:
 
 
 def book(bench: Bench) -> None:
-    """The book from nothing, and again unchanged, in a clone of the last commit, profile ci."""
+    """The book from nothing, and again unchanged, in a clone of the last commit, profile cpu."""
     if bench.sizes.rounds == 1:
         raise RuntimeError("left out of the rehearsal")
     with tempfile.TemporaryDirectory() as folder:
@@ -547,11 +556,16 @@ def book(bench: Bench) -> None:
         subprocess.run(["git", "clone", "-q", "--local", str(ROOT), str(clone)], check=True)
         environment = {**os.environ, "PYTHONPATH": str(clone / "src")}
         environment.pop("OMP_NUM_THREADS", None)
-        command = [sys.executable, "-m", "tools.build", "--profile", "ci"]
+        command = [sys.executable, "-m", "tools.build", "--profile", "cpu"]
         for case in ("from nothing", "unchanged"):
             started = time.perf_counter()
             done = subprocess.run(
-                command, cwd=clone, env=environment, capture_output=True, text=True
+                command,
+                cwd=clone,
+                env=environment,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
             )
             if done.returncode:
                 raise RuntimeError(f"the build failed: {(done.stdout + done.stderr)[-300:]}")

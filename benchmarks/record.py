@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
-from importlib import metadata
 from pathlib import Path
 
+from vggbook.book import provenance as source
 from vggbook.roofline import Device, spread, stopwatch
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,37 +20,12 @@ VERSIONED = ("torch", "torchvision", "torchsummary", "triton", "numpy", "vggbook
 
 
 def device_name(device: str) -> str:
-    """The GPU, or the processor and the cores that this process may use."""
+    """The GPU that PyTorch uses, or the processor and the cores that this process may use."""
     if device.startswith("cuda"):
         import torch
 
         return torch.cuda.get_device_name(device)
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    model = next(
-        (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")),
-        platform.processor(),
-    )
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{model or platform.machine()}, {cores} cores"
-
-
-def version(name: str) -> str:
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "absent"
-
-
-def commit() -> str:
-    """The short commit, with a plus sign where tracked files have changes; empty outside a git checkout."""
-    git = lambda *words: subprocess.run(
-        ["git", "-C", str(ROOT), *words], capture_output=True, text=True
-    ).stdout.strip()
-    try:
-        head = git("rev-parse", "--short=7", "HEAD")
-        return head + "+" * bool(head and git("status", "--porcelain", "--untracked-files=no"))
-    except OSError:
-        return ""
+    return source.processor()
 
 
 def provenance(device: str, seed: int) -> dict:
@@ -61,16 +34,13 @@ def provenance(device: str, seed: int) -> dict:
 
     found = {
         "command": " ".join(["python", *sys.orig_argv[1:]]),
-        "commit": commit(),
+        "commit": source.commit(ROOT),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
         "device": device_name(device),
         "threads": torch.get_num_threads(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "load_average_before": [round(x, 2) for x in os.getloadavg()],
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in VERSIONED},
-        },
+        "versions": source.versions(VERSIONED),
         "seed": seed,
     }
     if device.startswith("cuda"):
@@ -229,7 +199,7 @@ class Bench:
         }
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(data, indent=1) + "\n")
+        temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
         temporary.replace(self.path)
 
 

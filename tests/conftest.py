@@ -5,13 +5,21 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# Drawn anew in every run, with the same settings everywhere; an example that failed once is not
+# stored, so that a # reader's next run starts afresh. The report prints what repeats it.
+settings.register_profile("book", database=None, derandomize=False, print_blob=True)
+settings.load_profile("book")
 
 ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
 def html() -> Path:
-    """The folder of the built book: `make test` builds it first; a bare `pytest` skips what needs it."""
+    """The folder of the built book: `make test` builds it first; a bare `pytest` skips what needs
+    it.
+    """
     path = ROOT / "_build" / "html"
     if not (path / "index.html").exists():
         if os.environ.get("CHECK_BUILT"):
@@ -36,15 +44,15 @@ def chromium() -> str | None:
 
 @pytest.fixture(scope="session")
 def browser():
-    """A headless Chromium; without one the browser tests are skipped, except where CI=true asks for them."""
+    """A headless Chromium; without one the browser tests are skipped, except where NEEDS_BROWSER is
+    set.
+    """
     path = chromium()
     if path is None:
-        if os.environ.get("CI"):
-            pytest.fail(
-                "no Chromium or Chrome on the PATH, and CI is set: browser tests must run here"
-            )
+        if os.environ.get("NEEDS_BROWSER"):
+            pytest.fail("no Chromium or Chrome on the PATH, and NEEDS_BROWSER is set")
         pytest.skip(
-            "no Chromium or Chrome on the PATH (Debian: apt install chromium), or name it in CHROMIUM"
+            "no Chromium or Chrome on the PATH; name one in CHROMIUM (Debian: apt install chromium)"
         )
     from playwright.sync_api import sync_playwright
 
@@ -59,3 +67,10 @@ def browser():
         b = p.chromium.launch(executable_path=path, args=arguments)
         yield b
         b.close()
+
+
+def pytest_collection_modifyitems(items):
+    """Tests that drive a browser can be chosen: tools/test.sh runs them beside the others."""
+    for item in items:
+        if "browser" in getattr(item, "fixturenames", ()):
+            item.add_marker("browser")

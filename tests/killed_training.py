@@ -1,4 +1,4 @@
-"""Kill training at random moments and let it go on, again and again: `python tests/killed_training.py --trials 20`.
+"""Kill training at random moments and let it go on: `python tests/killed_training.py --trials 20`.
 
 Every run is a process of its own, ended by SIGKILL. Prints one line of JSON.
 """
@@ -30,7 +30,7 @@ RECIPE = Recipe(
 )
 
 
-def sets():
+def sets() -> tuple[ArrayDataset, ArrayDataset]:
     generator = torch.Generator().manual_seed(1)
     images = torch.randint(0, 256, (64, 3, 40, 40), dtype=torch.uint8, generator=generator)
     labels = torch.arange(64) % 4
@@ -44,14 +44,12 @@ def train(out: Path, save_minutes: float) -> None:
     fit(RECIPE, *sets(), out, save_minutes=save_minutes, log=None)
 
 
-def same(a, b) -> bool:
+def same(a: object, b: object) -> bool:
     """Equal to the bit, all the way down."""
     if isinstance(a, torch.Tensor):
         return torch.equal(a, b)
     if isinstance(a, dict):
-        return a.keys() == b.keys() and all(
-            same(a[k], b[k]) for k in a if k not in ("random", "images_per_s")
-        )
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a if k != "images_per_s")
     if isinstance(a, (list, tuple)):
         return len(a) == len(b) and all(map(same, a, b))
     return a == b
@@ -63,23 +61,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     draw = random.Random(args.seed)
-    context = multiprocessing.get_context(
-        "forkserver"
-    )  # children of a process that has imported everything and computed nothing
+    # children of a process that has imported everything and computed nothing
+    context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["vggbook.train", "numpy", "filelock", "torch._dynamo"])
 
-    def child(out: Path, save_minutes: float):
+    def child(out: Path, save_minutes: float) -> multiprocessing.Process:
         process = context.Process(target=train, args=(out, save_minutes))
         process.start()
         return process
 
-    def finished(process) -> None:
+    def finished(process: multiprocessing.Process) -> None:
         process.join(120)
         assert process.exitcode == 0, f"a run that nobody disturbed ended with {process.exitcode}"
 
-    with tempfile.TemporaryDirectory(
-        dir="/dev/shm" if os.path.isdir("/dev/shm") else None
-    ) as temporary:  # memory: many small files
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None  # many small files
+    with tempfile.TemporaryDirectory(dir=memory) as temporary:
         whole_run = Path(temporary, "whole")
         finished(child(whole_run, 0.0))
         begin = time.monotonic()
@@ -105,9 +101,7 @@ def main() -> None:
                 result["kills"] += 1
                 found = [p for p in (out / "last.pt", out / "previous.pt") if p.exists()]
                 result["mid_epoch"] += bool(found) and load_checkpoint(found[0])["step"] > 0
-            finished(
-                child(out, 10.0)
-            )  # to the end; where it is there already, this changes nothing
+            finished(child(out, 10.0))  # to the end; where it is there already, nothing changes
             last = load_checkpoint(out / "last.pt")
             result["equal"] += all(
                 same(last[k], whole[k])

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from tools import check, ledger, stage
+from tools import boxes, check, ledger, stage
 from tools.address import address
 from vggbook import claims
 
-TOC = stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))
+TOC = stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8")))
 CHAPTERS = [f for f in TOC if f.startswith("notebooks/")]
 
 
@@ -22,7 +22,7 @@ def soup(html, name):
 
 def test_the_door_leads_to_the_first_page(html):
     door = soup(html, "index")
-    root = yaml.safe_load((ROOT / "_toc.yml").read_text())["root"] + ".html"
+    root = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["root"] + ".html"
     assert door.find("meta", {"http-equiv": "Refresh"})["content"] == f"0; url={root}"
     assert (
         door.a["href"] == root
@@ -84,17 +84,22 @@ def test_chapters_show_their_number_run_and_results(html, name):
 def test_boxes_exercises_and_folds_became_what_the_page_needs(html, name):
     source = "\n".join(
         c["source"] if isinstance(c["source"], str) else "".join(c["source"])
-        for c in json.loads((ROOT / f"{name}.ipynb").read_text())["cells"]
+        for c in json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
         if c["cell_type"] == "markdown"
     )
     page = soup(html, name)
-    for kind, css in stage.KINDS.items():
+    for kind, css in boxes.KINDS.items():
         assert len(page.select(f"div.admonition.{css}")) == len(
             re.findall(rf"^> \*\*{kind}[,:.?!]", source, re.M)
         ), kind
     assert len(page.select("h3 .exercise-kind")) == len(re.findall(r"^### Exercise ", source, re.M))
-    folded = {s.get_text().split()[0] for s in page.select("details.hide > summary")}
-    assert "Setup" in folded and "Answer" in folded
+    folded = [s.get_text().split()[0] for s in page.select("details.hide > summary")]
+    assert folded.count("Setup") == 1 and "Answer" in folded
+    assert "<!-- times -->" not in str(page)
+    cited = set(re.findall(r"\[Figures?\]\(#(fig-[\w-]+)\)", source))
+    assert cited <= {
+        a["href"][1:] for a in page.select("a[href^='#fig-']") if a.get_text(strip=True)
+    }
     tags = set(re.findall(r"\\tag\{([\d.a-z]+)\}", source))
     assert all(f"\\tag{{{t}}}" in page.get_text() for t in tags)
 
@@ -104,7 +109,10 @@ def test_colab_only_with_an_address(html):
         links = [a["href"] for a in soup(html, name).select('a[href*="colab.research.google.com"]')]
         expected = f"https://colab.research.google.com/github/{address()}/blob/main/{name}.ipynb"
         assert links == [expected] * len(links) and bool(links) == bool(address())
-    cells = [json.loads((ROOT / f"{name}.ipynb").read_text())["cells"] for name in CHAPTERS]
+    cells = [
+        json.loads((ROOT / f"{name}.ipynb").read_text(encoding="utf-8"))["cells"]
+        for name in CHAPTERS
+    ]
     first = ["".join(next(c for c in cs if c["cell_type"] == "code")["source"]) for cs in cells]
     assert len(set(first)) == 1 and (
         "pip install ." in first[0] if address() is None else f"github.com/{address()}" in first[0]
@@ -112,7 +120,7 @@ def test_colab_only_with_an_address(html):
 
 
 def test_ledger_has_every_claim_once_with_working_links(html):
-    rows = json.loads((ROOT / "_build" / "ledger.json").read_text())
+    rows = json.loads((ROOT / "_build" / "ledger.json").read_text(encoding="utf-8"))
     assert [r["id"] for r in rows] == [c.id for c in claims()] and len(rows) == 174
     page = soup(html, "book/ledger")
     shown = {tr["id"]: tr for tr in page.select("table.ledger tbody tr")}
@@ -137,9 +145,39 @@ def test_ledger_is_what_the_executed_notebooks_published():
     }
     if not nbs:
         pytest.skip("needs the executed notebooks: run make book first")
-    assert json.loads((ROOT / "_build" / "ledger.json").read_text()) == json.loads(
+    assert json.loads((ROOT / "_build" / "ledger.json").read_text(encoding="utf-8")) == json.loads(
         json.dumps(ledger.entries(nbs))
     )
+
+
+def test_every_claim_has_one_status(html):
+    rows = json.loads((ROOT / "_build" / "ledger.json").read_text(encoding="utf-8"))
+    assert ledger.conflicts(rows) == []
+
+
+def test_every_check_on_a_page_leads_to_its_row_in_the_ledger(html):
+    rows = json.loads((ROOT / "_build" / "ledger.json").read_text(encoding="utf-8"))
+    for name in CHAPTERS:
+        ticks = soup(html, name).select("details.tick")
+        published = [c for r in rows for c in r["cells"] if f"notebooks/{c['notebook']}" == name]
+        assert {t["id"] for t in ticks} == {c["anchor"] for c in published}
+        for t in ticks:
+            assert t.summary.select_one(".visually-hidden").get_text(strip=True)
+            assert t.select_one("a")["href"].startswith("../book/ledger.html#")
+
+
+def test_the_api_page_has_the_public_names(html):
+    text = soup(html, "book/api").select_one("article").get_text()
+    for name in (
+        "count_parameters",
+        "to_dense",
+        "Recipe",
+        "fit",
+        "predict",
+        "claims",
+        "show_table",
+    ):
+        assert f"{name}(" in text, name
 
 
 def test_every_trap_is_on_the_misreadings_page(html):
@@ -151,7 +189,7 @@ def test_every_trap_is_on_the_misreadings_page(html):
 
 def test_a_download_is_the_notebook_as_written(html):
     for name in CHAPTERS:
-        text = (html / "_sources" / f"{name}.ipynb").read_text()
+        text = (html / "_sources" / f"{name}.ipynb").read_text(encoding="utf-8")
         assert "admonition}" not in text and '"papermill"' not in text
 
 

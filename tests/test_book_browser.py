@@ -1,6 +1,7 @@
-"""The pages in a browser: at a desk, on a phone, in the dark. No request leaves the machine, nothing is written to the console,
-nothing is wider than the window, formulas are set; the ledger's filter works and is not needed; terms explain themselves; the
-shortened style sheet draws what the whole ones draw.
+"""The pages in a browser: at a desk, on a phone, in the dark. No request leaves the machine,
+nothing is written to the console, nothing is wider than the window, formulas are set; the ledger's
+filter works and is not needed; terms explain themselves; the shortened style sheet draws what the
+whole ones draw.
 """
 
 import functools
@@ -139,37 +140,200 @@ def test_first_load_is_light(browser, base):
 def test_ledger_filters_by_status_and_can_be_read_without_script(browser, base):
     p, wrong = visit(browser.new_context(), base, "book/ledger.html")
     visible = "table.ledger tbody tr:visible"
-    assert p.locator(visible).count() == 174
-    p.get_by_role("button", name="open", exact=True).click()
-    summary = int(
-        p.locator(".ledger-summary tr", has=p.locator(".status-open"))
-        .locator(".number")
-        .inner_text()
-    )
-    assert p.locator(visible).count() == summary
-    assert p.get_by_role("button", name="open", exact=True).get_attribute("aria-pressed") == "true"
+    settled = p.locator("details.ledger-fold tbody tr").count()
+    assert p.locator(visible).count() == 174 - settled
+    names = [s.strip() for s in p.locator(".ledger-summary .status").all_inner_texts()]
+    for name in names:
+        p.get_by_role("button", name=name, exact=True).click()
+        counted = p.locator(".ledger-summary tr", has=p.locator(f".status-{name}"))
+        assert p.locator(visible).count() == int(counted.locator(".number").inner_text()), name
+    assert p.get_by_role("button", name=names[-1]).get_attribute("aria-pressed") == "true"
     p.get_by_role("button", name="all", exact=True).click()
-    assert p.locator(visible).count() == 174 and wrong == []
+    assert p.locator(visible).count() == 174 - settled and wrong == []
     p.context.close()
-    plain, _ = browser.new_context(java_script_enabled=False), None
+    plain = browser.new_context(java_script_enabled=False)
     q = plain.new_page()
     q.goto(f"{base}/book/ledger.html")
-    assert q.locator(visible).count() == 174 and not q.locator(".ledger-filter").is_visible()
+    assert q.locator(visible).count() == 174 - settled
+    assert not q.locator(".ledger-filter").is_visible()
+    for fold in q.locator("details.ledger-fold > summary").all():
+        fold.press("Enter")
+    assert q.locator(visible).count() == 174
     plain.close()
 
 
-def test_figures_keep_their_colours_in_the_dark(browser, base, html):
-    context = browser.new_context(**VIEWS["dark"])
-    pages = [
-        p
-        for p in PAGES
-        if p.startswith("notebooks/") and check.parsed(html / p).select("main .cell_output img")
-    ]
-    p, _ = visit(context, base, pages[0])
-    style = p.evaluate("""() => { const s = getComputedStyle(document.querySelector('main .cell_output img'));
-        return [s.filter, s.backgroundColor, s.opacity]; }""")
-    assert style == ["none", "rgb(251, 251, 249)", "1"]
+def test_a_link_into_a_fold_of_the_ledger_opens_it(browser, base, html):
+    rows = check.parsed(html / "book/ledger.html").select("details.ledger-fold tbody tr")
+    p, _ = visit(browser.new_context(), base, f"book/ledger.html#{rows[0]['id']}")
+    assert p.locator(f"[id='{rows[0]['id']}']").is_visible()
+    p.context.close()
+
+
+TURNED = "invert(1) hue-rotate(180deg)"
+
+
+def test_drawings_follow_the_theme_and_photographs_do_not(browser, base, html):
+    looks = {}
+    for view in ("desk", "dark"):
+        context = browser.new_context(**VIEWS[view])
+        for page in CHAPTERS:
+            p, _ = visit(context, base, page)
+            for (
+                drawn,
+                filtered,
+                ground,
+            ) in p.evaluate("""() => [...document.querySelectorAll('main .cell_output img')].map(i => {
+                const s = getComputedStyle(i);
+                return [i.classList.contains('drawn') && i.src.endsWith('.svg'), s.filter, s.backgroundColor]; })"""):
+                looks.setdefault((view, drawn), set()).add((filtered, ground))
+            p.close()
+        context.close()
+    none = "rgba(0, 0, 0, 0)"
+    assert looks[("desk", True)] == {("none", none)}
+    assert looks[("dark", True)] == {(TURNED, none)}
+    assert looks.get(("desk", False), {("none", none)}) == {("none", none)}
+    card = {("none", "rgb(251, 251, 249)")}
+    assert looks.get(("dark", False), card) == card
+
+
+CLIPPED = """() => {
+  const wrong = [];
+  const leaf = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
+    || ["IMG", "svg", "MJX-CONTAINER", "SELECT", "INPUT", "BUTTON"].includes(e.tagName);
+  const aside = "mjx-container *, .visually-hidden, .headerlink, svg *, option, script, style, .highlight button";
+  for (const e of document.querySelectorAll("main article *")) {
+    if (!leaf(e) || e.matches(aside)) continue;
+    const r = e.getBoundingClientRect();
+    if (r.width < 1 || r.height < 1) continue;
+    for (let a = e.parentElement, left = r.left, right = r.right; a; a = a.parentElement) {
+      const overflow = getComputedStyle(a).overflowX, box = a.getBoundingClientRect();
+      const root = a === document.documentElement;
+      if (overflow === "visible" && !root) continue;
+      if (a.matches(".visually-hidden, thead")) break;
+      const scrolls = overflow === "auto" || overflow === "scroll";
+      const from = scrolls ? box.left + a.clientLeft - a.scrollLeft : box.left;
+      const to = scrolls ? from + a.scrollWidth : root ? window.innerWidth : box.right;
+      if (left < from - 1 || right > to + 1) {
+        wrong.push(`${e.tagName} "${e.textContent.trim().slice(0, 40)}": ${Math.round(left)} to ${Math.round(right)} in ${a.tagName}.${a.className} ${Math.round(from)} to ${Math.round(to)}`);
+        break;
+      }
+      if (scrolls) break;
+    }
+  }
+  return wrong;
+}"""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_nothing_is_cut_off(browser, base, width):
+    """What is wider than its place can be scrolled to: no box that hides its overflow cuts text,
+    formulas or pictures.
+    """
+    context, wrong = browser.new_context(viewport={"width": width, "height": 844}), []
+    for page in PAGES:
+        p, _ = visit(context, base, page)
+        p.evaluate(
+            "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
+        )
+        p.wait_for_timeout(100)
+        wrong += [f"{page}: {w}" for w in p.evaluate(CLIPPED)[:3]]
+        p.close()
     context.close()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    "style, found",
+    [
+        ("overflow: hidden; width: 100px", 1),
+        ("overflow: auto; width: 100px", 0),
+        ("overflow: auto; width: 100px; display: flex; flex-direction: row-reverse", 1),
+        ("width: 100px", 0),
+    ],
+)
+def test_the_test_for_cut_content_finds_it(browser, style, found):
+    p = browser.new_page()
+    inside = '<div style="width: 200px; flex: none">a formula</div>'
+    p.set_content(f'<main><article><div style="{style}">{inside}</div></article></main>')
+    assert len(p.evaluate(CLIPPED)) == found
+    p.close()
+
+
+def test_code_of_88_columns_neither_wraps_nor_scrolls(browser, base):
+    context, wrong, seen = browser.new_context(viewport={"width": 1280, "height": 800}), [], 0
+    for page in CHAPTERS:
+        p, _ = visit(context, base, page)
+        p.evaluate(
+            "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
+        )
+        blocks = p.evaluate("""() => [...document.querySelectorAll('.cell_input pre')].map(e => [
+            Math.max(...e.textContent.split('\\n').map(l => l.length)), e.scrollWidth - e.clientWidth,
+            getComputedStyle(e).whiteSpace, e.textContent.slice(0, 40)])""")
+        for columns, over, space, start in blocks:
+            seen = max(seen, columns * (columns <= 88))
+            if columns <= 88 and (over > 0 or space != "pre"):
+                wrong.append(f"{page}: {start}")
+        p.close()
+    context.close()
+    assert wrong == [] and seen >= 80
+
+
+def test_text_in_drawings_is_11_pixels_high_on_a_phone(browser, base):
+    """Drawings are set in 10.5 points; a wide one is not shrunk and scrolls in a box."""
+    context, small = browser.new_context(**VIEWS["phone"]), []
+    for page in CHAPTERS:
+        p, _ = visit(context, base, page)
+        p.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
+        p.wait_for_load_state("networkidle")
+        small += p.evaluate(
+            """(page) => [...document.querySelectorAll('main img.drawn')]
+            .filter(i => i.width && 14 * i.width / i.naturalWidth < 11)
+            .map(i => `${page}: ${i.alt.slice(0, 50)}: ${(14 * i.width / i.naturalWidth).toFixed(1)}`)""",
+            page,
+        )
+        p.close()
+    context.close()
+    assert small == []
+
+
+def with_ticks(html):
+    return next(p for p in CHAPTERS if check.parsed(html / p).select("details.tick"))
+
+
+def test_a_check_opens_by_keyboard_by_touch_and_from_the_ledger(browser, base, html):
+    page = with_ticks(html)
+    p, wrong = visit(browser.new_context(), base, page)
+    tick = p.locator("details.tick").first
+    mark, says = tick.locator("summary"), tick.locator("p")
+    statement = mark.locator(".visually-hidden").inner_text().split(": ", 1)[1]
+    assert not says.is_visible() and len(statement) > 10
+    mark.focus()
+    p.keyboard.press("Enter")
+    assert says.is_visible() and statement[:10] in says.inner_text()
+    p.keyboard.press("Enter")
+    assert not says.is_visible() and wrong == []
+    box = mark.bounding_box()
+    assert box["width"] >= 24 and box["height"] >= 24
+    anchor = tick.get_attribute("id")
+    p.context.close()
+    phone, _ = visit(browser.new_context(**VIEWS["phone"]), base, page)
+    phone.locator("details.tick summary").first.tap()
+    assert phone.locator("details.tick p").first.is_visible()
+    phone.context.close()
+    linked, _ = visit(browser.new_context(), base, f"{page}#{anchor}")
+    assert linked.locator(f"[id='{anchor}'] p").is_visible()
+    linked.context.close()
+
+
+def test_planned_chapters_stand_in_the_sidebar(html):
+    for page in (PAGES[0], CHAPTERS[0]):
+        items = [
+            li.get_text(strip=True) for li in check.parsed(html / page).select("li.toctree-l1")
+        ]
+        numbers = [int(m[1]) for item in items if (m := re.match(r"(\d+)\.", item))]
+        assert numbers == sorted(numbers) and {8, 9, 10, 11} <= set(numbers)
+        for li in check.parsed(html / page).select("li.planned"):
+            assert li.find("a") is None and "to come" in li.get_text()
 
 
 CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
@@ -240,7 +404,9 @@ def test_copy_buttons_copy(browser, base):
 
 
 def test_formulas_wait_for_a_reader(browser, base, html):
-    """MathJax, half of a chapter's weight, is not fetched before a formula is near or the reader moves."""
+    """MathJax, half of a chapter's weight, is not fetched before a formula is near or the reader
+    moves.
+    """
     far = next(p for p in CHAPTERS if check.parsed(html / p).select("main .math"))
     context, seen = browser.new_context(viewport={"width": 1280, "height": 200}), []
     p = context.new_page()
@@ -261,7 +427,9 @@ DRAWN = """() => [...document.querySelectorAll('body, body *')].filter(e => !e.c
 
 @pytest.mark.parametrize("view", VIEWS)
 def test_the_one_style_sheet_draws_as_the_many_do(browser, base, html, view):
-    """What tools/weight.py leaves out is not missed: the same page with the whole sheets looks the same, element by element."""
+    """What tools/weight.py leaves out is not missed: the same page with the whole sheets looks the
+    same, element by element.
+    """
     context, static, wrong = browser.new_context(**VIEWS[view]), html / "_static", []
     whole = [next(static.glob(s)).relative_to(static).as_posix() for s in weight.SHEETS]
     for page in ("book/ledger.html", "book/explorer.html", CHAPTERS[0]):
@@ -336,8 +504,8 @@ def test_paper_has_no_folds(browser, base):
 
 
 def test_accessibility_rules(browser, base):
-    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js: WCAG 2.2 A and AA and good practice,
-    with what is folded folded and open."""
+    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js:
+    WCAG 2.2 A and AA and good practice, with what is folded folded and open."""
     found = (
         [Path(os.environ["AXE"])]
         if "AXE" in os.environ
@@ -345,7 +513,8 @@ def test_accessibility_rules(browser, base):
     )
     if not found:
         pytest.skip("axe-core is not installed here (npm install axe-core)")
-    # every rule once; in the dark and on a phone those that depend on colours or on width, on every sixth page; AXE_ALL=1: everything everywhere
+    # every rule once; in the dark and on a phone those that depend on colours or on width, on every
+    # sixth page; AXE_ALL=1: everything everywhere
     tags = {
         "type": "tag",
         "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],

@@ -1,8 +1,10 @@
-"""Every chapter as Colab opens it: alone, in an empty folder, in an environment of Colab's packages without this one.
+"""Every chapter as Colab opens it: alone, in an empty folder, in an environment of Colab's packages
+without this one.
 
-A copy of the checkout gets an address and becomes a git repository that stands in for the one on GitHub, so that each notebook's
-install cell installs it as Colab would. pip may fetch nothing else, and what was there must stay as it was. Minutes: runs where CI
-is set, so in .ci/run; CI=true pytest tests/test_colab.py runs it alone. The times are written to _build/colab.json.
+A copy of the checkout gets an address and becomes a git repository that stands in for the one on
+GitHub, so that each notebook's install cell installs it as Colab would: with build isolation, by
+the newest setuptools. pip may fetch nothing else, and what was there must stay as it was. Minutes:
+`pytest -m slow tests/test_colab.py`, and in .ci/run. The times are written to _build/colab.json.
 """
 
 import hashlib
@@ -23,12 +25,7 @@ from conftest import ROOT
 from tools import address
 from tools.stage import stage
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(
-        os.environ.get("CI") != "true", reason="takes minutes: set CI=true to run it"
-    ),
-]
+pytestmark = pytest.mark.slow
 REPO = "somebody/vggbook"
 CONSTRAINTS = ROOT / "tests" / "colab" / "constraints.txt"
 NOTEBOOKS = sorted(p.stem for p in (ROOT / "notebooks").glob("*.ipynb"))
@@ -45,20 +42,26 @@ def sh(*command, **options) -> str:
 
 
 def python() -> str:
-    """Colab's Python 3.12 where there is one, else this one; its packages need 3.11."""
-    pyenv = sorted(Path.home().glob(".pyenv/versions/3.12*/bin/python"))
-    for candidate in filter(None, (shutil.which("python3.12"), *pyenv, sys.executable)):
-        script = "import ensurepip, sys; print(sys.version_info >= (3, 11))"
+    """Colab's Python 3.13 where there is one, else 3.12 or this one; its packages need 3.11."""
+    pyenv = sorted(Path.home().glob(".pyenv/versions/3.1[23]*/bin/python"), reverse=True)
+    named = [found for name in ("python3.13", "python3.12") if (found := shutil.which(name))]
+    script = "import ensurepip, sys; print(sys.version_info[:2])"
+    versions = {}
+    for candidate in (*named, *pyenv, sys.executable):
         r = subprocess.run([candidate, "-c", script], capture_output=True, text=True)
-        if r.stdout.strip() == "True":
-            return str(candidate)
-    pytest.skip("Colab has Python 3.12 and packages that need 3.11; here is neither")
+        versions.setdefault(r.stdout.strip(), str(candidate))
+    found = [versions.get(f"(3, {minor})") for minor in (13, 12, 11)]
+    if not any(found):
+        pytest.skip("Colab has Python 3.13 and packages that need 3.11; here is neither")
+    return next(filter(None, found))
 
 
 def dependencies() -> list[str]:
     """Names of what the package asks for, from pyproject.toml."""
     block = re.search(
-        r"^dependencies = \[(.*?)^\]", (ROOT / "pyproject.toml").read_text(), re.S | re.M
+        r"^dependencies = \[(.*?)^\]",
+        (ROOT / "pyproject.toml").read_text(encoding="utf-8"),
+        re.S | re.M,
     )[1]
     return re.findall(r'"([A-Za-z0-9-]+)', block)
 
@@ -69,10 +72,12 @@ def site_packages(environment: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def colab() -> Path:
-    """An environment with Colab's versions; made once, and again whenever the constraints change."""
+    """An environment with Colab's versions; made once, and again whenever the constraints
+    change.
+    """
     interpreter = python()
     mark = hashlib.sha256(
-        f"{CONSTRAINTS.read_text()}{sh(interpreter, '-V')}{dependencies()}".encode()
+        f"{CONSTRAINTS.read_text(encoding='utf-8')}{sh(interpreter, '-V')}{dependencies()}".encode()
     ).hexdigest()[:12]
     target = ROOT / "_build" / f"colab-{mark}"
     if not (target / "ready").exists():
@@ -92,6 +97,8 @@ def colab() -> Path:
             else [target / "bin/python", "-m", "pip", "install"]
         )
         sh(*install, *dependencies(), *BESIDE, "-c", CONSTRAINTS)
+        download = ["-m", "pip", "download", "--no-deps", "--dest", target / "wheels"]
+        sh(target / "bin/python", *download, "setuptools")  # what build isolation fetches
         (target / "ready").touch()
     return target
 
@@ -138,24 +145,24 @@ def alone(notebook: Path, folder: Path, colab: Path, checkout: Path) -> dict:
     (spec / "kernel.json").write_text(
         json.dumps({"argv": argv, "display_name": "Colab", "language": "python"})
     )
-    env = (
-        {
-            k: v
-            for k, v in os.environ.items()
-            if not k.startswith(("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV"))
-        }
-        | {
-            "JUPYTER_PATH": str(folder / "jupyter"),
-            "OMP_NUM_THREADS": "1",
-            "PIP_NO_INDEX": "1",  # nothing is fetched: what is missing fails
-            "PIP_NO_BUILD_ISOLATION": "0",  # pip's inverted switch: 0 turns isolation off, so that Colab's setuptools builds
-            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            "GIT_CONFIG_COUNT": "1",
-            "GIT_CONFIG_KEY_0": f"url.{checkout}.insteadOf",
-            "GIT_CONFIG_VALUE_0": f"https://github.com/{REPO}",
-        }
+    env = {
+        k: v
+        for k, v in os.environ.items()
+        if not k.startswith(("PIP_", "UV_", "PYTHON", "VIRTUAL_ENV"))
+    } | {
+        "JUPYTER_PATH": str(folder / "jupyter"),
+        "OMP_NUM_THREADS": "1",
+        "PIP_NO_INDEX": "1",  # nothing else is fetched: what is missing fails
+        "PIP_FIND_LINKS": str(colab / "wheels"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": f"url.{checkout}.insteadOf",
+        "GIT_CONFIG_VALUE_0": f"https://github.com/{REPO}",
+    }
+    found = "u.find_spec('{}') is not None"
+    visible = (
+        f"import importlib.util as u; print({found.format('vggbook')}, {found.format('torch')})"
     )
-    visible = "import importlib.util as u; print(u.find_spec('vggbook') is not None, u.find_spec('torch') is not None)"
     before = sh(fresh / "bin/python", "-c", visible, env=env, cwd=work).split()
     shutil.copy(notebook, work / notebook.name)
     command = [
@@ -198,7 +205,9 @@ def listing(environment: Path) -> list[str]:
 
 @pytest.fixture(scope="session")
 def runs(request, colab, checkout, tmp_path_factory) -> dict[str, dict]:
-    """The notebooks whose tests are selected, two at a time; "untouched": whether Colab's packages stayed as they were."""
+    """The notebooks whose tests are selected, two at a time; "untouched": whether Colab's packages
+    stayed as they were.
+    """
     folder, before = tmp_path_factory.mktemp("colab"), listing(colab)
     selected = [
         item.callspec.params.get("name")
@@ -248,9 +257,13 @@ def test_a_notebook_that_needs_more_would_fail(colab, checkout, tmp_path):
 
 
 def test_versions_are_those_of_the_list(colab):
-    wanted = dict(re.findall(r"^([\w.-]+)==(\S+)$", CONSTRAINTS.read_text(), re.M))
-    script = "import importlib.metadata as m, json; print(json.dumps({d.name: d.version for d in m.distributions()}))"
-    key = lambda name: re.sub(r"[._-]+", "-", name).lower()
+    wanted = dict(re.findall(r"^([\w.-]+)==(\S+)$", CONSTRAINTS.read_text(encoding="utf-8"), re.M))
+    pairs = "{d.name: d.version for d in m.distributions()}"
+    script = f"import importlib.metadata as m, json; print(json.dumps({pairs}))"
+
+    def key(name):
+        return re.sub(r"[._-]+", "-", name).lower()
+
     have = {
         key(n): v.split("+")[0]
         for n, v in json.loads(sh(colab / "bin/python", "-c", script)).items()
@@ -259,18 +272,6 @@ def test_versions_are_those_of_the_list(colab):
         n: v for n, v in wanted.items() if key(n) in have
     }
     assert {key(n) for n in (*dependencies(), *BESIDE)} <= {key(n) for n in wanted}
-
-
-def test_the_gpu_is_chosen_where_there_is_one(monkeypatch):
-    import torch
-
-    from vggbook.book import profiles
-
-    monkeypatch.delenv("CI", raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.load("auto").profile == "gpu"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    assert profiles.load("auto").profile == "laptop"
 
 
 @pytest.fixture(scope="session")

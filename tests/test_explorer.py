@@ -1,6 +1,8 @@
-"""The explorer in a real browser: its arithmetic and its displayed numbers against the package, its refusals, its keyboard.
+"""The explorer in a real browser: its arithmetic and its displayed numbers against the package, its
+refusals, its keyboard.
 
-Kept apart from the built book: the page under test holds the two widgets and the files of book/_static/explorer alone.
+Kept apart from the built book: the page under test holds the two widgets and the files of
+book/_static/explorer alone.
 """
 
 import html as markup
@@ -16,7 +18,7 @@ from conftest import ROOT
 from torch import nn
 
 from tools import explorer
-from vggbook.arithmetic import smallest_image, walk
+from vggbook.arithmetic import count_parameters, smallest_image, walk
 from vggbook.configs import CONFIGS, Config, Conv, Pool
 
 SIZES = (96, 224, 227, 256, 448)
@@ -52,7 +54,9 @@ def test_nothing_is_loaded_from_another_host():
 
 @contextmanager
 def opened(browser, body: str, theme: str = "light", **context):
-    """A page with these widgets and nothing else; whatever it asks for beyond its own files fails the test."""
+    """A page with these widgets and nothing else; whatever it asks for beyond its own files fails
+    the test.
+    """
     context.setdefault("viewport", {"width": 1000, "height": 900})
     ctx = browser.new_context(**context)
     ctx.set_default_timeout(5000)
@@ -166,7 +170,9 @@ def test_a_chosen_layer_shows_its_facts(network, name):
 
 
 def test_the_square_drawn_is_the_footprint_of_a_gradient(page):
-    """A unit's square, clipped to the picture, holds exactly the pixels that change it (all-positive weights, average pooling)."""
+    """A unit's square, clipped to the picture, holds exactly the pixels that change it
+    (all-positive weights, average pooling).
+    """
     from vggbook import build
 
     net, size = build("A", num_classes=1, width=1 / 64, image_size=96).features.double(), 96
@@ -221,7 +227,9 @@ def random_stacks(n: int, seed: int = 0):
 
 
 def test_random_stacks_agree_with_the_package_and_with_torch(page):
-    """Fields and maps against the package's walk; weights and multiply-adds against real (weightless) modules."""
+    """Fields and maps against the package's walk; weights and multiply-adds against real
+    (weightless) modules.
+    """
     stacks = [list(stack) for stack in random_stacks(300)]
     results = page.evaluate(
         "(stacks) => stacks.map(([l, channels, inputs, side]) => vggExplorer.stack(l, {channels, inputs, side}))",
@@ -364,7 +372,9 @@ def test_impossible_stacks_are_refused_with_the_reason(stack):
 
 
 def test_everything_works_from_the_keyboard(page):
-    """From the top of the page by Tab alone: every control is reached, focus shows, and keys do what clicks do."""
+    """From the top of the page by Tab alone: every control is reached, focus shows, and keys do
+    what clicks do.
+    """
     page.reload()
     reached = []
     for _ in range(80):
@@ -421,6 +431,36 @@ def test_it_fits_the_width(browser, width, theme):
             return inner.right > outer.right + 1 || inner.left < outer.left - 1;
         }).map((t) => t.textContent)""")
         assert not cut, cut
+        long = page.evaluate("""() => [...document.querySelectorAll(".explorer select")].map((e) => {
+            const [style, pen] = [getComputedStyle(e), document.createElement("canvas").getContext("2d")];
+            pen.font = `${style.fontSize} ${style.fontFamily}`;
+            const room = e.clientWidth - parseFloat(style.paddingLeft) - parseFloat(style.paddingRight) - 20;
+            return [...e.options].map((o) => [o.text, pen.measureText(o.text).width - room]);
+        }).flat().filter(([, over]) => over > 0)""")
+        assert not long, long
+
+
+@pytest.mark.parametrize(
+    "family", ["DejaVu Sans", "Liberation Sans", "Noto Sans", "DejaVu Sans Mono"]
+)
+def test_its_drawings_fit_in_any_font(browser, family):
+    with opened(browser, NETWORK + STACK, viewport={"width": 320, "height": 800}) as page:
+        page.add_style_tag(content=f"* {{ font-family: '{family}' !important; }}")
+        page.set_viewport_size({"width": 322, "height": 800})
+        page.wait_for_timeout(100)
+        cut = page.evaluate("""() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
+            const [inner, outer] = [t.getBoundingClientRect(), t.ownerSVGElement.getBoundingClientRect()];
+            return inner.right > outer.right + 1 || inner.left < outer.left - 1;
+        }).map((t) => t.textContent)""")
+        assert not cut, cut
+
+
+def test_the_page_says_where_the_parameters_lie():
+    rows = [r for r in walk("D") if r.kind == "fc"]
+    total = count_parameters("D")
+    text = " ".join((ROOT / "book/explorer.md").read_text(encoding="utf-8").split())
+    first, all_three = 100 * rows[0].params / total, 100 * sum(r.params for r in rows) / total
+    assert f"{first:.0f}% lie in the first FC layer and {all_three:.0f}% in the three" in text
 
 
 def test_without_a_script_the_page_s_own_text_remains(browser):

@@ -1,4 +1,4 @@
-"""Claims, tables, profiles, figures and photographs: every claim must be able to fail, and every damaged file must say where."""
+"""Claims, tables, figures and photographs: every claim can fail, and every damaged file says where."""
 
 import copy
 import math
@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from vggbook import ClaimError, claims, nets_before_vgg, paper, tables
 from vggbook.book import claims as claims_module
-from vggbook.book import figures, photos, profiles
+from vggbook.book import compare, exercises, figures, html, photos
 from vggbook.book.claims import KINDS, load_claims
 from vggbook.paper import PaperDataError, load_yaml
 
@@ -70,7 +70,8 @@ NUMBERS = [(claim, path) for claim in WITH_NUMBERS for path in numbers(claim)]
 name = lambda claim: claim.id
 
 
-# ---- the claims themselves ---------------------------------------------------------------------------------------------------
+# ---- the claims themselves
+# ---------------------------------------------------------------------------------------------------
 
 
 def test_174_claims_of_four_kinds():
@@ -95,7 +96,9 @@ def test_the_exact_value_is_accepted(claim):
 
 
 def unit(claim, path):
-    """One unit of the last printed digit; of the last digit that counts where a large number is printed with zeros (67000000.0)."""
+    """One unit of the last printed digit; of the last digit that counts where a large number is
+    printed with zeros (67000000.0).
+    """
     number = Decimal(printed(claim, path))
     if abs(number) >= 1000 and number == number.to_integral():
         number = number.normalize()
@@ -223,43 +226,40 @@ def test_part_of_a_claim():
 
 def test_status():
     assert {claim.status for claim in claims() if claim.kind == "arithmetic"} == {"derived"}
-    assert {claim.status for claim in claims() if claim.kind in ("structural", "protocol")} == {
-        "verified"
-    }
+    assert {claim.status for claim in claims() if claim.kind == "structural"} == {"verified"}
+    assert {claim.status for claim in claims() if claim.kind == "protocol"} == {"implemented"}
     assert {claim.status for claim in claims() if claim.kind == "empirical"} == {"quoted"}
     claim = claims()["lrn-no-help"]
     assert (
         claim.check(claim.value, status="reproduced", evidence="five seeds").status == "reproduced"
     )
-    refuted = claim.check(
-        {"delta_top1": -3.0, "delta_top5": 2.0}, status="not reproduced", evidence="five seeds"
-    )
-    assert not refuted and refuted.found == {"delta_top1": -3.0, "delta_top5": 2.0}
+    other = {"delta_top1": -3.0, "delta_top5": 2.0}
+    for status in ("opposite", "undecided"):
+        result = claim.check(other, status=status, evidence="five seeds")
+        assert not result and result.found == other
     with pytest.raises(ClaimError):
-        claim.check(
-            {"delta_top1": -3.0, "delta_top5": 2.0}, status="reproduced", evidence="five seeds"
-        )
-    for status in ("reproduced", "not reproduced"):
-        with pytest.raises(ValueError, match=f"status='{status}' needs evidence"):
+        claim.check(other, status="reproduced", evidence="five seeds")
+    for status in ("reproduced", "opposite", "undecided"):
+        with pytest.raises(ValueError, match="evidence='': expected the name of the recorded run"):
             claim.check(claim.value, status=status)
-    for status in ("open", "proved"):
+    for status in ("open", "proved", "not reproduced"):
         with pytest.raises(
-            ValueError, match=f"status='{status}': choose one of derived, verified, reproduced"
+            ValueError, match=f"status='{status}': expected one of 'derived', 'verified'"
         ):
             claim.check(claim.value, status=status)
+    assert claims()["batch-size"].check(256).status == "implemented"
 
 
 def test_report_takes_a_miniatures_own_numbers():
     claim = claims()["depth-helps"]
     assert claim.report({"A": 50, "B": 32}, status="reproduced", evidence="results/section4.json")
-    assert not claim.report(
-        {"A": 5, "B": 32}, status="not reproduced", evidence="results/section4.json"
-    )
+    for status in ("opposite", "undecided"):
+        assert not claim.report({"A": 5, "B": 32}, status=status, evidence="results/section4.json")
     with pytest.raises(
-        ValueError, match=r"status='verified': report\(\) takes 'reproduced' or 'not reproduced'"
+        ValueError, match="status='verified': expected one of 'reproduced', 'opposite', 'undecided'"
     ):
         claim.report({}, status="verified", evidence="x")
-    with pytest.raises(ValueError, match="evidence='': name the recorded run"):
+    with pytest.raises(ValueError, match="evidence='': expected the name of the recorded run"):
         claim.report({}, status="reproduced", evidence="")
     with pytest.raises(ValueError, match="params-d is arithmetic, not empirical"):
         claims()["params-d"].report({}, status="reproduced", evidence="x")
@@ -298,7 +298,8 @@ def test_claims_are_a_sequence_too():
     ]
 
 
-# ---- damaged files -----------------------------------------------------------------------------------------------------------
+# ---- damaged files
+# -----------------------------------------------------------------------------------------------------------
 
 GOOD = """\
 counts:
@@ -372,7 +373,8 @@ def test_a_damaged_claims_file_says_where(tmp_path, old, new, message):
         load_claims(path)
 
 
-# Before the start of a field: inside a text that is quoted already, over several lines, such a line would be one more character.
+# Before the start of a field: inside a text that is quoted already, over several lines, such a line
+# would be one more character.
 FIELDS = [
     i
     for i, line in enumerate(FILE.read_text().splitlines())
@@ -409,51 +411,8 @@ def test_the_other_files():
         assert len(row) == len(tables()["table_3"]["columns"])
 
 
-# ---- profiles ----------------------------------------------------------------------------------------------------------------
-
-
-def test_profiles(monkeypatch):
-    assert set(profiles.NAMES) == {"ci", "laptop", "gpu"}
-    for profile in profiles.NAMES:
-        loaded = profiles.load(profile)
-        assert (
-            loaded.profile == profile
-            and loaded.device in ("cpu", "cuda")
-            and isinstance(loaded.seed, int)
-        )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setenv("CI", "true")
-    assert profiles.load().profile == "ci"
-    monkeypatch.delenv("CI")
-    assert profiles.load("auto").profile == "laptop"
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    assert profiles.load().profile == "gpu"
-
-
-def test_every_profile_has_the_same_settings():
-    data = [
-        load_yaml(Path(profiles.__file__).with_name(f"{profile}.yaml"))
-        for profile in profiles.NAMES
-    ]
-    keys = [{section: sorted(values or {}) for section, values in each.items()} for each in data]
-    assert keys[0] == keys[1] == keys[2]
-
-
-@pytest.mark.parametrize("profile", ["fast", "", None, "CI", 3, ["ci"]])
-def test_an_unknown_profile(profile):
-    message = f"profile={profile!r} does not exist; choose 'auto' or one of 'ci', 'gpu', 'laptop'"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        profiles.load(profile)
-
-
-def test_a_chapter_without_settings():
-    with pytest.raises(
-        ValueError, match="chapter='99' has no settings in profile 'ci'; those with settings:"
-    ):
-        profiles.load("ci", chapter="99")
-
-
-# ---- figures and photographs -------------------------------------------------------------------------------------------------
+# ---- figures and photographs
+# -------------------------------------------------------------------------------------------------
 
 
 def luminance(colour):
@@ -469,7 +428,9 @@ def test_style():
 
     with mpl.rc_context():
         figures.use_style()
-        assert plt.figure().get_facecolor() == mpl.colors.to_rgba(figures.GROUND)  # opaque
+        # a ground in Jupyter and Colab, where the page may be dark; none behind the axes
+        assert plt.figure().get_facecolor() == mpl.colors.to_rgba(figures.GROUND)
+        assert mpl.rcParams["axes.facecolor"] == "none"
         assert mpl.rcParams["axes.prop_cycle"].by_key()["color"] == list(figures.COLOURS)
         plt.close("all")
     contrast = (luminance(figures.GROUND) + 0.05) / (luminance(figures.INK) + 0.05)
@@ -480,6 +441,70 @@ def test_style():
         == len(figures.MARKERS)
         == len(set(figures.MARKERS))
     )
+
+
+DARK_PAGE = "#15191e"
+TURNED = ((-0.574, 1.430, 0.144), (0.426, 0.430, 0.144), (0.426, 1.430, -0.856))
+
+
+def turned(colour):
+    """A colour as the dark theme shows it: inverted, then its hue turned by 180 degrees (CSS
+    filters).
+    """
+    parts = [1 - int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    mixed = [sum(w * c for w, c in zip(row, parts)) for row in TURNED]
+    return "#" + "".join(f"{round(255 * min(1, max(0, c))):02x}" for c in mixed)
+
+
+def test_one_colour_a_meaning_visible_in_both_themes():
+    colours = {k: v for k, v in figures.COLOUR.items() if k != "grid"}  # the grid is to be faint
+    assert len(set(figures.COLOUR.values())) == len(figures.COLOUR) == 20
+    for name, colour in colours.items():
+        light = (luminance("#ffffff") + 0.05) / (luminance(colour) + 0.05)
+        dark = (luminance(turned(colour)) + 0.05) / (luminance(DARK_PAGE) + 0.05)
+        assert light >= 3 and dark >= 3, name
+
+
+def test_the_table_of_colours_is_the_package_s():
+    text = (Path(paper.__file__).parents[3] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = dict(re.findall(r"^\| `([\w-]+)` \| `(#\w+)` \|$", text, re.M))
+    assert table == figures.COLOUR
+
+
+# ---- tables and exercises
+# ----------------------------------------------------------------------------------------------------
+
+
+def test_a_table_reads_as_html_and_as_text():
+    from bs4 import BeautifulSoup
+
+    table = html.show_table(
+        ["net", "n", "x < y"], ["A", 1234567, 0.5], ["", "–", 2], caption="A & B"
+    )
+    soup = BeautifulSoup(table._repr_html_(), "html.parser")
+    rows = [[c.get_text() for c in tr.find_all(["th", "td"])] for tr in soup.find_all("tr")]
+    assert rows == [["net", "n", "x < y"], ["A", "1,234,567", "0.5"], ["", "–", "2"]]
+    assert soup.caption.get_text() == "A & B"
+    assert [th.get_text() for th in soup.select("tbody th[scope=row]")] == ["A"]
+    assert all(th.get_text() for th in soup.find_all("th"))  # an empty cell heads nothing
+    sides = [c["style"].split()[-1] for c in soup.select("tbody tr")[0].find_all(["th", "td"])]
+    assert sides == ["left", "right", "right"]
+    assert repr(table).splitlines()[-2].split() == ["A", "1,234,567", "0.5"]
+    with pytest.raises(ValueError, match=r"row=\['A'\]: expected 2 cells, as in head="):
+        html.show_table(["a", "b"], ["A"])
+    with pytest.raises(ValueError, match=r"head=\[\]: expected at least one column"):
+        html.show_table([])
+
+
+def test_rejects():
+    def check_answer(value, other=7):
+        assert value == other, "no"
+
+    assert exercises.rejects(check_answer, 6, 8, (1, 2))
+    with pytest.raises(AssertionError, match=r"check_answer accepts 7, which is wrong"):
+        exercises.rejects(check_answer, 6, 7)
+    with pytest.raises(TypeError):  # an error of another kind is a fault of the checker
+        exercises.rejects(check_answer, (1, 2, 3))
 
 
 def test_show_image():
@@ -524,6 +549,6 @@ def test_tolerance_never_covers_a_whole_unit():
     for claim, path in NUMBERS:
         value = at(claim.value, path)
         if isinstance(value, float):
-            assert claims_module._tolerance(value) < unit(claim, path) and math.isfinite(
-                claims_module._tolerance(value)
+            assert compare.tolerance(value) < unit(claim, path) and math.isfinite(
+                compare.tolerance(value)
             )

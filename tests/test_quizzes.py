@@ -1,4 +1,6 @@
-"""The quizzes: their data, the facts in them computed, and what a reader gets in a browser, with and without JavaScript."""
+"""The quizzes: their data, the facts in them computed, and what a reader gets in a browser, with
+and without JavaScript.
+"""
 
 import math
 import re

@@ -1,8 +1,7 @@
-"""The floor model against PyTorch's own counters, closed forms and an independent table; the stopwatch against a clock that we hold."""
+"""The floor model against PyTorch's counters, closed forms and an independent table."""
 
 import math
 
-import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,10 +17,7 @@ from vggbook.roofline import (
     FUSIONS,
     Device,
     data_parallel,
-    measure,
     roofline,
-    spread,
-    stopwatch,
     training_flops,
 )
 
@@ -68,7 +64,10 @@ class Traffic(TorchDispatchMode):
 def test_eager_bytes_equal_the_sizes_of_the_tensors_that_pytorch_hands_to_its_kernels(name):
     float32 = Device("float32", 1e12, 1e11, value_bytes=4, multiple=1)
     kernels = roofline(name, float32, batch=3, fusion="eager").kernels
-    ours = lambda label: sum(k.bytes for k in kernels if k.name == label)
+
+    def ours(label):
+        return sum(k.bytes for k in kernels if k.name == label)
+
     with Traffic() as seen:
         step_on_meta(name, 3)
     small = 0.002  # biases, and the FC layers' ReLU and dropout, which the model leaves out
@@ -76,7 +75,7 @@ def test_eager_bytes_equal_the_sizes_of_the_tensors_that_pytorch_hands_to_its_ke
     assert ours("conv") == pytest.approx(seen.bytes["convolution"], rel=small)
     assert ours("ReLU") == pytest.approx(seen.bytes["relu_"], rel=small)
     assert ours("ReLU gradient") == pytest.approx(seen.bytes["threshold_backward"], rel=small)
-    # PyTorch's pooling gradient is also handed the pooling's input, of which it reads only the shape
+    # PyTorch's pooling gradient is also handed the pooling's input; it reads only the shape
     pooled_inputs = sum(4 * 3 * math.prod(s) for s in pooled_maps(name))
     assert ours("pool gradient") == seen.bytes["max_pool2d_with_indices_backward"] - pooled_inputs
 
@@ -105,7 +104,7 @@ def test_floor_agrees_with_an_independent_program(training, fusion):
 
 
 def test_one_convolution_by_hand():
-    """32 images of 3 x 8 x 8, a 3x3 convolution to 16 channels, pooling to 4 x 4; then 256 values to 10 classes."""
+    """32 images of 3 x 8 x 8, a 3x3 convolution to 16 channels, pooling; then 10 classes."""
     net = Config("one", (Conv(16), Pool()), fc=())
     device = Device("unit", 1.0, 1.0, value_bytes=2, multiple=1)
     step = roofline(net, device, batch=32, fusion="conv", image_size=8, num_classes=10)
@@ -143,7 +142,7 @@ def test_layers_add_up_to_the_step():
     assert sum(step.gradients.values()) == count_parameters("E")
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     name=st.sampled_from(NETS),
     batch=st.integers(1, 512),
@@ -157,7 +156,7 @@ def test_floor_properties(name, batch, training, flops, ridge):
     seconds = [floor.seconds for floor in floors]
     assert seconds == sorted(seconds)  # FUSIONS runs from the most fused to the least
     for floor in floors:
-        assert 0 < floor.share_of_peak <= 1
+        assert 0 < floor.useful_flops * batch <= floor.seconds * flops * (1 + 1e-9)
         assert floor.seconds >= sum(k.flops for k in floor.kernels) / flops * (1 - 1e-9)
         assert floor.seconds >= sum(k.bytes for k in floor.kernels) / device.bandwidth * (1 - 1e-9)
     twice = roofline(name, Device("twice", 2 * flops, 2 * flops / ridge), batch, "conv", training)
@@ -167,7 +166,7 @@ def test_floor_properties(name, batch, training, flops, ridge):
     assert roofline(name, device, batch + 1, "conv", training).seconds >= twice.seconds
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(devices=st.integers(2, 64), bandwidth=st.floats(1e8, 1e12), batch=st.integers(1, 256))
 def test_all_reduce_in_closed_form(devices, bandwidth, batch):
     step = roofline("D", "H100", batch)
@@ -195,7 +194,7 @@ def test_all_reduce_hides_behind_the_convolutions_because_the_fc_gradients_come_
 
 
 def test_all_reduce_timeline_against_a_list_of_events():
-    """Two layers, a bucket each: the second bucket waits for the first where the network is slow."""
+    """Two layers, a bucket each: the second bucket waits for the first where the net is slow."""
     net = Config("one", (Conv(16), Pool()), fc=())
     device = Device("unit", 1e6, 1e6)
     step = roofline(net, device, batch=4, image_size=8, num_classes=10)
@@ -212,39 +211,6 @@ def test_all_reduce_timeline_against_a_list_of_events():
         assert found.exposed == pytest.approx(max(0, conv_sent - conv_ready))
 
 
-def test_stopwatch_interleaves_and_rotates():
-    calls = []
-    seconds = stopwatch(
-        {name: lambda name=name: calls.append(name) for name in "abc"}, rounds=4, warmup=1
-    )
-    assert "".join(calls) == "abc" + "abc" + "bca" + "cab" + "abc"
-    assert {name: len(values) for name, values in seconds.items()} == {"a": 4, "b": 4, "c": 4}
-
-
-def test_stopwatch_times_each_case_with_its_own_clock(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr("vggbook.roofline.time.perf_counter", lambda: now[0])
-
-    def work(duration):
-        now[0] += duration
-
-    seconds = stopwatch({"short": lambda: work(1.0), "long": lambda: work(3.0)}, rounds=3)
-    assert seconds == {"short": [1.0] * 3, "long": [3.0] * 3}
-
-
-@given(st.lists(st.floats(0, 1e6), min_size=1, max_size=30))
-def test_spread_is_median_and_quartiles(values):
-    assert spread(values) == pytest.approx(tuple(np.percentile(values, [50, 25, 75])))
-
-
-def test_measured_ceilings_say_how():
-    found = measure(size=128, rounds=2)
-    assert (
-        found.flops > 0 and found.bandwidth > 0 and found.value_bytes == 4 and found.multiple == 1
-    )
-    assert "128 x 128" in found.basis and "float32" in found.basis
-
-
 @pytest.mark.parametrize(
     "call,words",
     [
@@ -253,7 +219,7 @@ def test_measured_ceilings_say_how():
             "fusion='some'.*'full', 'conv', 'inductor', 'eager'",
         ),
         (lambda: roofline("D", device="TPU"), "device='TPU'.*'T4'"),
-        (lambda: roofline("D", batch=0), "batch=0.*from 1"),
+        (lambda: roofline("D", batch=0), "batch=0: expected a whole number of at least 1"),
         (lambda: roofline("A-LRN"), "A-LRN.*LRN"),
         (
             lambda: data_parallel(roofline("D", training=False), 4, 1e9),
@@ -261,8 +227,6 @@ def test_measured_ceilings_say_how():
         ),
         (lambda: data_parallel(roofline("D"), 0, 1e9), "devices=0"),
         (lambda: data_parallel(roofline("D"), 4, 0), "bandwidth=0"),
-        (lambda: stopwatch({}, 3), "0 cases"),
-        (lambda: stopwatch({"a": int}, 0), "rounds=0"),
     ],
 )
 def test_bad_arguments_are_named(call, words):
@@ -277,3 +241,52 @@ def test_nets_before_vgg_with_lrn_are_refused_and_the_rest_taken():
                 roofline(name)
         else:
             assert roofline(name).images_per_second > 0
+
+
+def test_devices_are_frozen_and_can_be_keys():
+    device = Device("one", 1.0, 2.0)
+    with pytest.raises(AttributeError):
+        device.flops = 3.0
+    assert {device: 1}[Device("one", 1.0, 2.0)] == 1
+    kernel = roofline("A").kernels[0]
+    with pytest.raises(AttributeError):
+        kernel.flops = 0.0
+
+
+def test_a_device_of_ones_own_and_one_by_name_are_the_same():
+    own = Device("mine", 800e12, 3.0e12, value_bytes=2, multiple=8)
+    assert roofline("D", own).seconds == roofline("D", "H100").seconds
+    assert roofline("D", "H100", training=False).kernels[-1].phase == "forward"
+
+
+def test_channels_are_padded_to_the_devices_multiple():
+    """The images' three channels are computed as eight; other layers' channels divide by eight."""
+    plain, padded = (Device("d", 1e12, 1e12, multiple=m) for m in (1, 8))
+    for name in ("A", "E"):
+        one, eight = (roofline(name, d, batch=2, training=False) for d in (plain, padded))
+        more = sum(k.flops for k in eight.kernels) - sum(k.flops for k in one.kernels)
+        first = one.kernels[0].flops
+        assert more == pytest.approx(first * 8 / 3 - first)
+
+
+def test_size_classes_and_width_reach_the_counts():
+    options = {"image_size": 64, "num_classes": 12, "width": 0.125}
+    step = roofline("B", "T4", 8, **options)
+    net = build("B", 12, width=0.125, image_size=64, device="meta")
+    assert sum(step.gradients.values()) == sum(p.numel() for p in net.parameters())
+    assert step.useful_flops == training_flops("B", **options)
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 3, 64, 64, device="meta")).sum().backward()
+    assert step.useful_flops == counter.get_total_flops()
+
+
+def test_scale_gradient_bytes_and_latency():
+    step = roofline("D", "H100", 32)
+    plain = data_parallel(step, 4, 1e10, latency=0, overlap=False)
+    half = data_parallel(step, 4, 1e10, latency=0, overlap=False, gradient_bytes=2)
+    assert half.communication == pytest.approx(plain.communication / 2)
+    slow = data_parallel(step, 4, 1e10, latency=0, overlap=False, scale=3)
+    assert slow.compute == pytest.approx(3 * step.seconds) and slow.exposed == plain.exposed
+    layers = len(step.gradients)
+    each = data_parallel(step, 4, 1e10, latency=1.0, overlap=False, bucket=1)
+    assert each.communication == pytest.approx(plain.communication + layers)

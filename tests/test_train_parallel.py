@@ -1,4 +1,4 @@
-"""Two gloo processes train what one trains (Sect. 3.3), and checkpoints move between one and two."""
+"""Two gloo processes train what one trains (Sect. 3.3); checkpoints move between one and two."""
 
 import os
 import socket
@@ -7,10 +7,9 @@ import sys
 
 import pytest
 import torch
-from test_train import SHELL
+from tiny_training import SHELL
 
-from vggbook import train as T
-from vggbook.train import load_checkpoint, load_run
+from vggbook.train import Recipe, load_checkpoint, load_run, main
 
 OPTIONS = [
     *SHELL,
@@ -57,7 +56,7 @@ def test_two_processes_equal_one_and_checkpoints_move(tmp_path):
     except OSError:
         pytest.skip("no loopback interface here")
     one, two, mixed = (tmp_path / name for name in ("one", "two", "mixed"))
-    T.main([*OPTIONS, "--max-epochs", "1", "--out", str(mixed)])  # begun by one process
+    main([*OPTIONS, "--max-epochs", "1", "--out", str(mixed)])  # begun by one process
     resumed, fresh = (
         [*OPTIONS, "--max-epochs", 2, "--out", mixed],
         [*OPTIONS, "--max-epochs", 3, "--out", two, "--micro-batch", 3],
@@ -66,8 +65,8 @@ def test_two_processes_equal_one_and_checkpoints_move(tmp_path):
     assert (
         lines.count("going on") == 1 and lines.count("epoch   2") == 2
     )  # only one of the two processes speaks
-    T.main([*OPTIONS, "--max-epochs", "3", "--out", str(mixed)])  # and by one again
-    T.main([*OPTIONS, "--max-epochs", "3", "--out", str(one)])
+    main([*OPTIONS, "--max-epochs", "3", "--out", str(mixed)])  # and by one again
+    main([*OPTIONS, "--max-epochs", "3", "--out", str(one)])
     assert 0 <= gap(one, two) < 1e-6 and gap(one, mixed) < 1e-6
     rows = [load_checkpoint(path / "last.pt")["rows"] for path in (one, two)]
     for a, b in zip(*rows):
@@ -78,7 +77,7 @@ def test_two_processes_equal_one_and_checkpoints_move(tmp_path):
 
 def test_mean_of_shard_gradients_is_the_batch_gradient():
     """Sect. 3.3 without any machinery: no layer of the paper's nets mixes the images of a batch."""
-    net = T.Recipe("A", crop=32, scales=32, width=1 / 32, dropout=0.0).net(4).double()
+    net = Recipe("A", crop=32, scales=32, width=1 / 32, dropout=0.0).net(4).double()
     x, y = torch.randn(8, 3, 32, 32, dtype=torch.float64), torch.arange(8) % 4
 
     def gradient(rows):

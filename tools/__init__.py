@@ -1,4 +1,6 @@
-"""What turns the notebooks into a book: execute, stage, render; and the ledger and misreadings made from the execution."""
+"""What turns the notebooks into a book: execute, stage, render; and the ledger and misreadings made
+from the execution.
+"""
 
 from pathlib import Path
 

@@ -28,7 +28,9 @@ import importlib.util
 
 if importlib.util.find_spec("vggbook") is None:
     {action}"""
-FROM_REPOSITORY = '%pip install --quiet "vggbook @ git+https://github.com/{repo}{ref}"'
+FROM_REPOSITORY = """\
+source = "git+https://github.com/{repo}{ref}"
+    %pip install --quiet "vggbook @ {{source}}\""""
 FROM_CHECKOUT = """\
 raise ModuleNotFoundError(
         "vggbook is not installed: in a checkout of this book, run `pip install .`"

@@ -1,10 +1,10 @@
 """Sphinx extension: what the theme gets wrong, put right for this book.
 
 Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands), and planned
-chapters stand among them; no script of thebe, which loads from another host and is emitted twice, nor
-of toggle buttons and tabs, which nothing here uses; only those files of MathJax that a browser may ask
-for; scripts that do not hold up the page; pictures whose room is kept; descriptions. What templates can
-do is done in ``book/_templates``.
+chapters stand among them; no script of thebe, which loads from another host and is emitted twice,
+nor of toggle buttons and tabs, which nothing here uses; only those files of MathJax that a browser
+may ask for; scripts that do not hold up the page; pictures whose room is kept; descriptions. What
+templates can do is done in ``book/_templates``.
 """
 
 from __future__ import annotations
@@ -44,7 +44,8 @@ SUBSTITUTIONS = [
     (r"<script (?![^>]*\b(?:defer|async)\b)(?=[^>]*\bsrc=)", "<script defer "),
 ]
 SUBSTITUTIONS = [(re.compile(pattern, re.S), new) for pattern, new in SUBSTITUTIONS]
-# search, close, download, arrows, expand and compress, lists, moon and sun, edit, launch and what the theme's boxes use
+# search, close, download, arrows, expand and compress, lists, moon and sun, edit, launch and what
+# the theme's boxes use
 ICONS = [
     0xF002,
     0xF00D,
@@ -110,7 +111,7 @@ def without_unused(app, pagename, templatename, context, doctree):
 
 
 def describe(app, pagename, templatename, context, doctree):
-    """What a search engine shows of a page that does not say it itself: its title and first line."""
+    """What a search engine shows of a page that does not say it: its title and first line."""
     tags = context.get("metatags") or ""
     if (
         doctree is not None
@@ -124,15 +125,17 @@ def describe(app, pagename, templatename, context, doctree):
     )
     if doctree is not None:
         first = next((p.astext() for p in doctree.findall(nodes.paragraph)), "")
-        line = f"{'a chapter of' if pagename.startswith('notebooks/') else 'from'} the executable reading of the VGG paper. {first}"
+        place = "a chapter of" if pagename.startswith("notebooks/") else "from"
+        line = f"{place} the executable reading of the VGG paper. {first}"
+    short = textwrap.shorten(f"{title}: {line}", 220, placeholder=" ...")
     tags = re.sub(r'<meta (?=[^>]*name="description")[^>]*>\s*', "", tags)
-    context["metatags"] = (
-        f'{tags}<meta name="description" content="{html.escape(textwrap.shorten(f"{title}: {line}", 220, placeholder=" ..."))}" />\n'
-    )
+    context["metatags"] = f'{tags}<meta name="description" content="{html.escape(short)}" />\n'
 
 
 def serve_mathjax(app):
-    """Put MathJax, from its package, among the site's own files: what a browser may ask for, not the package's 24 MB."""
+    """Put MathJax, from its package, among the site's own files: what a browser may ask for, not
+    the package's 24 MB.
+    """
     package = (
         Path(importlib.util.find_spec("sphinx-mathjax-offline").origin).parent
         / "static"
@@ -147,7 +150,9 @@ def serve_mathjax(app):
 
 
 def cut_icons(app):
-    """The icon font with the icons that the theme shows, 4 kB instead of 156; book.css names it before the whole font."""
+    """The icon font with the icons that the theme shows, 4 kB instead of 156; book.css names it
+    before the whole font.
+    """
     target = Path(app.outdir) / "_static" / "icons.woff"
     whole = (
         Path(app.outdir) / "_static" / "vendor" / "fontawesome" / "webfonts" / "fa-solid-900.ttf"
@@ -166,7 +171,9 @@ def cut_icons(app):
 
 @lru_cache(maxsize=1024)
 def size(path: Path) -> tuple[int, int] | None:
-    """Width and height of a picture in CSS pixels, so that the page keeps its room while it is fetched."""
+    """Width and height of a picture in CSS pixels, so that the page keeps its room while it is
+    fetched.
+    """
     if not path.exists():
         return None
     if path.suffix != ".svg":
@@ -191,7 +198,8 @@ def finish(app, exception):
     serve_mathjax(app)
     cut_icons(app)
     out = Path(app.outdir)
-    options = f"<script>{(out / '_static' / 'documentation_options.js').read_text(encoding='utf-8')}</script>"
+    settings = (out / "_static" / "documentation_options.js").read_text(encoding="utf-8")
+    options = f"<script>{settings}</script>"
 
     sheet = weight.bundle(out) if app.builder.name == "html" else None
     plain = weight.plain_names((out / "_static" / "pygments.css").read_text(encoding="utf-8"))
@@ -217,12 +225,16 @@ def finish(app, exception):
 
 
 def singlehtml_falls_back(app):
-    """A handler registered for singlehtml alone would switch off Sphinx's fallback to html for all other nodes."""
+    """A handler registered for singlehtml alone would switch off Sphinx's fallback to html for all
+    other nodes.
+    """
     app.registry.translation_handlers.pop("singlehtml", None)
 
 
 def explicit_targets(app, doctree):
-    """Let [text](page.md#target) reach a page's explicit targets, as the bibliography has them; MyST knows headings alone."""
+    """Let [text](page.md#target) reach a page's explicit targets, as the bibliography has them;
+    MyST knows headings alone.
+    """
     slugs = app.env.metadata[app.env.docname].setdefault("myst_slugs", {})
     for name, explicit in doctree.nametypes.items():
         if explicit and doctree.nameids.get(name):
@@ -230,13 +242,22 @@ def explicit_targets(app, doctree):
 
 
 def pictures(app, doctree, docname):
-    """Pictures are fetched when they come near the window; a wide drawing gets a box to scroll in."""
+    """Pictures are fetched when they come near; a wide drawing gets a box to scroll in."""
     for image in list(doctree.findall(nodes.image)):
         image["loading"] = "lazy"
         if "wide" in image.get("classes", []) and isinstance(image.parent, nodes.figure):
             box = nodes.container(classes=["scroll-box"])
             image.parent.replace(image, box)
             box += image
+
+
+def numbered_formulas(app, doctree):
+    """A formula of several lines keeps its number: Sphinx's own environment allows none."""
+    for node in doctree.findall(nodes.math_block):
+        text = node.astext()
+        if r"\\" in text and r"\tag" in text and not node.get("nowrap"):
+            node["nowrap"] = node["no-wrap"] = True
+            node.children = [nodes.Text(rf"\[{text}\]")]
 
 
 def planned_chapters(app, pagename, templatename, context, doctree):
@@ -264,7 +285,9 @@ def planned_chapters(app, pagename, templatename, context, doctree):
 
 
 def number_by_file_name(assign):
-    """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in the table of contents."""
+    """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in
+    the table of contents.
+    """
 
     def wrapped(self, env):
         changed = assign(self, env)
@@ -297,6 +320,7 @@ def setup(app):
     app.config.mathjax_path = "mathjax/tex-chtml.js"
     app.connect("builder-inited", singlehtml_falls_back, priority=1)
     app.connect("doctree-read", explicit_targets)
+    app.connect("doctree-read", numbered_formulas)
     app.connect("doctree-resolved", pictures)
     app.connect("html-page-context", planned_chapters, priority=400)
     app.connect("html-page-context", without_unused, priority=900)

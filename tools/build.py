@@ -17,7 +17,7 @@ from contextlib import contextmanager
 import nbformat
 import yaml
 
-from tools import BUILD, EXECUTED, HTML, ROOT, SITE, check
+from tools import BUILD, EXECUTED, HTML, ROOT, SITE, address, cards, check
 from tools.environment import for_sphinx
 from tools.execute import (
     CELL_TIMEOUT,
@@ -169,6 +169,8 @@ def build(
     index = HTML / "index.html"
     root = yaml.safe_load((ROOT / "_toc.yml").read_text(encoding="utf-8"))["root"]
     index.write_text(DOOR.format(first=root + ".html"), encoding="utf-8")
+    if repo := address.address():
+        cards.write(HTML, address.pages(repo))
     kind, seconds = "draft" if only else "book", time.perf_counter() - start
     say(f"{kind} built in {seconds:.1f} s: {index.relative_to(ROOT)}")
 

@@ -1,8 +1,9 @@
 """Write what the explorer's page needs: ``python -m tools.explorer``.
 
-``configs.js`` is Table 1 as the page's script reads it, from :mod:`vggbook.configs`; a test asserts that the file is up to date.
-``photo.jpg`` is the middle of a photograph that scikit-learn ships, made small. The arithmetic is done anew in ``explorer.js``
-and tested against :mod:`vggbook.arithmetic` in a browser.
+``configs.js`` is Table 1 as the page's script reads it, from :mod:`vggbook.configs`; a test asserts
+that the file is up to date. ``photo.jpg`` is the middle of a photograph that scikit-learn ships,
+made small. The arithmetic is done anew in ``explorer.js`` and tested against
+:mod:`vggbook.arithmetic` in a browser.
 """
 
 from __future__ import annotations
@@ -60,7 +61,8 @@ def config_data() -> list[dict]:
 def config_script() -> str:
     """The text of configs.js: one configuration a line."""
     lines = ",\n".join(json.dumps(config, separators=(",", ":")) for config in config_data())
-    return f"// Written by `python -m tools.explorer` from src/vggbook/configs.py.\nwindow.vggConfigs = [\n{lines}\n];\n"
+    head = "// Written by `python -m tools.explorer` from src/vggbook/configs.py."
+    return f"{head}\nwindow.vggConfigs = [\n{lines}\n];\n"
 
 
 def photo() -> None:
@@ -80,5 +82,5 @@ def photo() -> None:
 
 if __name__ == "__main__":
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "configs.js").write_text(config_script())
+    (FOLDER / "configs.js").write_text(config_script(), encoding="utf-8")
     photo()

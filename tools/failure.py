@@ -65,7 +65,10 @@ def failed_cell(executed: Path) -> tuple[int, str, str, str] | None:
     """Number of the cell that raised, counted from 1 among all cells; its line, its error, the
     traceback.
     """
-    cells = nbformat.read(executed, 4).cells if executed.exists() else []
+    try:
+        cells = nbformat.read(executed, 4).cells
+    except (OSError, ValueError, nbformat.reader.NotJSONError):  # absent, or cut by a full disk
+        return None
     own = [c for c in cells if "papermill-error-cell-tag" not in c.metadata.get("tags", [])]
     own = [c for c in own if "injected-parameters" not in c.metadata.get("tags", [])]
     for number, cell in enumerate(own, 1):
@@ -104,9 +107,9 @@ def explain(notebook: Path, executed: Path, log: str, cell_timeout: float) -> No
 
 
 def slow_cell(log: str) -> str:
-    """The first line of the cell that a time limit ended, from nbclient's message."""
-    quoted = re.search(r"contents of the cell were:\s*-+\s*(\S[^\n]*)|-{5,}\n(\S[^\n]*)", log)
-    return (quoted[1] or quoted[2]) if quoted and "CellTimeoutError" in log else ""
+    """The cell that a time limit ended, from nbclient's message."""
+    quoted = re.search(r"preview of the cell contents:\s*-+\s*(.*?)\s*-{5,}", log, re.S)
+    return quoted[1] if quoted and "CellTimeoutError" in log else ""
 
 
 def unreadable(notebook: Path) -> NotebookFailed | None:

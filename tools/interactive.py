@@ -1,4 +1,6 @@
-"""Sphinx extension: the explorer's and the quizzes' files, on those pages only that hold an explorer or a quiz."""
+"""Sphinx extension: the explorer's and the quizzes' files, on those pages only that hold an
+explorer or a quiz.
+"""
 
 from __future__ import annotations
 

@@ -38,7 +38,8 @@ RANK = {
     "quoted": 1,
 }
 FILTER = '<div class="ledger-filter" role="group" aria-label="Show claims by status" hidden></div>'
-SETTLED = ("derived", "verified", "implemented")  # folded on the page; the others come first
+OURS = ("reproduced", "opposite", "undecided")  # they come first on the page
+SETTLED = ("derived", "verified", "implemented")  # folded on the page
 SECTIONS = {
     "title": "Title and abstract",
     "Abstract": "Title and abstract",
@@ -287,19 +288,22 @@ def tables_by_section(rows: list[dict], titles: dict[str, str], fold: bool) -> l
 
 
 def render(rows: list[dict], titles: dict[str, str]) -> str:
-    """The ledger page's body: counts by status; what was measured, then the settled, folded.
+    """The ledger page's body: counts by status; experiments, quotations, and the settled, folded.
 
     Readable without the script.
     """
-    first = [r for r in rows if r["status"] not in SETTLED]
+    ours = [r for r in rows if r["status"] in OURS]
     settled = [r for r in rows if r["status"] in SETTLED]
-    script = (Path(__file__).with_name("ledger.js")).read_text()
+    others = [r for r in rows if r not in ours and r not in settled]
+    script = (Path(__file__).with_name("ledger.js")).read_text(encoding="utf-8")
     return "\n\n".join(
         [
             summary(rows),
             FILTER,
-            f"## Measured, quoted or open: {len(first)} claims",
-            *tables_by_section(first, titles, fold=False),
+            f"## Tested by experiments of ours: {len(ours)} claims",
+            *tables_by_section(ours, titles, fold=False),
+            f"## Quoted or open: {len(others)} claims",
+            *tables_by_section(others, titles, fold=False),
             f"## Derived, verified or implemented: {len(settled)} claims",
             *tables_by_section(settled, titles, fold=True),
             f"<script>\n{script}</script>",

@@ -50,6 +50,7 @@ SOURCES = {
     "code": "public code",
     "docs": "documentation and printed summaries",
     "ocr": "damaged copies of the text",
+    "own": "an earlier edition of this book",
     "contrived": "made up for this book, to show the mechanism",
 }
 LINK = re.compile(r"(\]\()([^)\s:#]+)((?:#[^)\s]*)?\))")
@@ -122,20 +123,24 @@ def outputs(entries: list[Misreading], memory: Path | None = None) -> list[str]:
 
     SnippetFailed for one that raises.
     """
-    known = json.loads(memory.read_text()) if memory and memory.exists() else {}
+    known = json.loads(memory.read_text(encoding="utf-8")) if memory and memory.exists() else {}
     mark = package_mark()
     keys = [hashlib.sha256(f"{mark}{m.code}".encode()).hexdigest() for m in entries]
     due = [i for i, key in enumerate(keys) if key not in known]
     if due:
         jobs = json.dumps([(entries[i].wrong, entries[i].code) for i in due])
         command = [sys.executable, "-W", "ignore", "-c", RUNNER]
-        run = subprocess.run(command, input=jobs, capture_output=True, text=True, cwd=ROOT)
+        run = subprocess.run(
+            command, input=jobs, capture_output=True, text=True, encoding="utf-8", cwd=ROOT
+        )
         if run.returncode:
             raise SnippetFailed(f"{FILE.name}: {run.stderr.strip()}")
         known |= {keys[i]: text for i, text in zip(due, json.loads(run.stdout))}
     if memory:
         memory.parent.mkdir(parents=True, exist_ok=True)
-        memory.write_text(json.dumps({key: known[key] for key in keys}, indent=1) + "\n")
+        memory.write_text(
+            json.dumps({key: known[key] for key in keys}, indent=1) + "\n", encoding="utf-8"
+        )
     return [known[key] for key in keys]
 
 
@@ -183,7 +188,7 @@ def render(traps: list[Trap], entries: list[Misreading], printed: list[str]) -> 
     """The page's body: a section a topic, in each the chapters' traps and the file's entries."""
     lines: dict[str, list[str]] = {topic: [] for topic in TOPICS}
     for trap in traps:
-        lines[TOPIC_OF[trap.notebook[:2]]].append(trap_line(trap))
+        lines[TOPIC_OF.get(trap.notebook[:2], "code")].append(trap_line(trap))
     for m, text in zip(entries, printed):
         lines[m.topic].append(entry(m, text))
     return "\n\n".join(

@@ -86,8 +86,9 @@ def pick(folder: Path, name: str, suffix: str) -> Path:
     found = sorted(folder.glob(f"{name}*{suffix}")) if name else []
     if len(found) != 1:
         have = ", ".join(p.stem for p in sorted(folder.glob(f"*{suffix}"))) or "nothing"
+        place = folder.relative_to(ROOT)
         raise SystemExit(
-            f"NB must be the start of one file in {folder.relative_to(ROOT)}, got {name!r}; there: {have}"
+            f"NB must be the start of one file in {place}, got {name!r}; there: {have}"
         )
     return found[0]
 
@@ -96,11 +97,11 @@ def to_text(name: str) -> Path:
     path = pick(ROOT / "notebooks", name, ".ipynb")
     TEXT.mkdir(parents=True, exist_ok=True)
     nb = nbformat.read(path, 4)
-    for c in nb.cells:
-        c.source = untitled(c.source)  # made again on the way back
-    nb.metadata = nbformat.from_dict(
-        {"jupytext": {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb"}}
-    )
+    for c in nb.cells:  # folds are made again on the way back
+        c.source = untitled(c.source)
+        c.metadata = {k: v for k, v in c.metadata.items() if k in ("tags", "mystnb")}
+    filters = {"notebook_metadata_filter": "-all", "cell_metadata_filter": "tags,mystnb,-all"}
+    nb.metadata = nbformat.from_dict({"jupytext": filters})
     target = TEXT / f"{path.stem}.py"
     target.write_text(jupytext.writes(nb, fmt="py:percent"), encoding="utf-8")
     return target

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 from vggbook import __version__
+from vggbook.book.provenance import git
 
 
 def run_note(record: dict) -> str:
@@ -53,13 +53,10 @@ def edition_note(root: Path, *sources: Path) -> str:
     A plus sign: it has changed since.
     """
 
-    def git(*command: str) -> subprocess.CompletedProcess:
-        line = ["git", "-C", str(root), *command, "--", *map(str, sources)]
-        return subprocess.run(line, capture_output=True, text=True)
-
-    last = git("log", "-1", "--format=%h %cs").stdout.split()
+    paths = [str(path) for path in sources]
+    last = (git(root, "log", "-1", "--format=%h %cs", "--", *paths) or "").split()
     changed = ""
     if last:
-        plus = "+" if git("diff", "--quiet", "HEAD").returncode else ""
+        plus = "+" if git(root, "diff", "--quiet", "HEAD", "--", *paths) is None else ""
         changed = f"; this page last changed on {last[1]}, commit {html.escape(last[0])}{plus}"
     return f'<p class="run-note">VGG, executed: version {__version__}{changed}.</p>'

@@ -21,13 +21,14 @@ from vggbook.book import profiles
 FOLDED = {
     "answer": ("hide-cell", "Answer"),
     "setup": ("hide-input", "Setup"),
-    "check": ("hide-input", "Code of this check"),
+    "check": ("hide-input", "Check"),
     "plot": ("hide-input", "Plot"),
     "checker": ("hide-input", "Checker"),
 }
 READING = 200  # words a minute
 CODING = 10  # visible lines of code a minute
 WIDE = 4.95 * 72  # points: what is wider than this scrolls on a phone instead of shrinking
+TITLE = re.compile(r"\A# @title .*\n?")  # a form's title in Colab; the page has its own
 GROUND = re.compile(r'(<g id="patch_1">\s*<path [^>]*style=")fill: #fcfcfa')
 SVG = "image/svg+xml"
 GPUS = ("T4", "H100")
@@ -47,6 +48,8 @@ def plain(cells: list[NotebookNode]) -> list[NotebookNode]:
         now = list(dict.fromkeys(named.get(tag, tag) for tag in tags(cell)))
         mystnb = {"mystnb": cell.metadata.mystnb} if "mystnb" in cell.metadata else {}
         cell.metadata = nbformat.from_dict({**({"tags": now} if now else {}), **mystnb})
+        if cell.cell_type == "code":
+            cell.source = TITLE.sub("", cell.source)
         kept.append(cell)
     return kept
 
@@ -73,6 +76,8 @@ def hero_first(cells: list[NotebookNode]) -> list[NotebookNode]:
     setup = cells[setups[0]]
     others = [cell for cell in cells if cell is not setup]
     at = others.index(cells[heroes[0]]) + 1
+    while at < len(others) and "check" in tags(others[at]):
+        at += 1
     return [*others[:at], setup, *others[at:]]
 
 
@@ -187,8 +192,7 @@ def times(cells: list[NotebookNode], chapter: str, record: dict) -> str:
     parts = [f"{max(1, round(reading_minutes(cells)))} minutes to read, without the exercises"]
     if record:
         parts.append(f"{duration(record['seconds'])} to run on {html.escape(record['device'])}")
-    estimate = getattr(profiles, "estimate", None)
-    worked_out = [estimate(chapter, gpu) for gpu in GPUS] if estimate else []
+    worked_out = [profiles.estimate(chapter, gpu) for gpu in GPUS]
     parts += [html.escape(str(found)) for found in worked_out if found is not None]
     return f'<p class="times">{"; ".join(parts)}.</p>'
 

@@ -31,7 +31,7 @@ span[id^="document-"] + section { break-before: page; }
 details, details * { animation: none !important; transition: none !important; opacity: 1 !important;
 } div.cell_input, details { break-inside: avoid; }
 h1, h2, h3, h4 { break-after: avoid; }
-figure, img, .admonition, .claim, mjx-container[display=true], table.ledger tr { break-inside:
+figure, img, .admonition, .tick, mjx-container[display=true], table.ledger tr { break-inside:
 avoid; } div.highlight pre, .cell_output pre { white-space: pre-wrap !important; overflow-wrap:
 anywhere; overflow: visible !important; font-size: 7.6pt; } div.cell, div.cell_input, div.highlight,
 .cell_output, .text_html { overflow: visible !important; } a { color: inherit; }

@@ -1,4 +1,6 @@
-"""The chapters' quizzes: ``book/quizzes.yaml`` -> HTML that works without a kernel, by keyboard, and without JavaScript."""
+"""The chapters' quizzes: ``book/quizzes.yaml`` -> HTML that works without a kernel, by keyboard,
+and without JavaScript.
+"""
 
 from __future__ import annotations
 
@@ -64,7 +66,10 @@ def quizzes() -> dict[str, tuple[Question, ...]]:
 def inline(text: str) -> str:
     """Text with `code` and *emphasis* as HTML."""
     parts = re.split(r"(`[^`]+`)", " ".join(text.split()))
-    plain = lambda t: re.sub(r"(?<!\w)\*([^*]+)\*(?!\w)", r"<em>\1</em>", escape(t))
+
+    def plain(t: str) -> str:
+        return re.sub(r"(?<!\w)\*([^*]+)\*(?!\w)", r"<em>\1</em>", escape(t))
+
     return "".join(
         f"<code>{escape(p[1:-1])}</code>" if p.startswith("`") else plain(p) for p in parts
     )
@@ -78,7 +83,8 @@ def _render(chapter: str, number: int, total: int, q: Question) -> str:
         for i, option in enumerate(q.options)
     )
     return (
-        f'<fieldset class="quiz-question" data-right="{q.right}"><legend><span class="quiz-number">Question {number} of {total}.</span> '
+        f'<fieldset class="quiz-question" data-right="{q.right}">'
+        f'<legend><span class="quiz-number">Question {number} of {total}.</span> '
         f"{inline(q.text)}</legend>{options}"
         f'<details class="quiz-answer"><summary>Answer {number}</summary>'
         f"<p><strong>{inline(q.options[q.right])}</strong></p><p>{inline(q.explanation)}</p></details></fieldset>"
@@ -86,7 +92,9 @@ def _render(chapter: str, number: int, total: int, q: Question) -> str:
 
 
 def render(chapter: str) -> str:
-    """The Markdown of a chapter's quiz: a heading and one block of HTML. Empty for a chapter that has none."""
+    """The Markdown of a chapter's quiz: a heading and one block of HTML. Empty for a chapter that
+    has none.
+    """
     questions = quizzes().get(chapter, ())
     if not questions:
         return ""

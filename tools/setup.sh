@@ -4,7 +4,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 VENV=${VENV:-.venv}
-RANGE="3.11 to 3.14, but not 3.14.1, which torchvision excludes"
+RANGE="3.11 to 3.14 (3.14.1 excepted, which torchvision excludes)"
 say() { printf '%s\n' "$*" >&2; }
 fits() {
     "$1" -c 'import sys; v = sys.version_info[:3]; sys.exit(not (3, 11) <= v[:2] <= (3, 14) or v == (3, 14, 1))' >/dev/null 2>&1
@@ -35,12 +35,12 @@ if [ -z "$keep" ]; then
     rm -rf "$VENV"
     if [ -n "$UV" ]; then
         "$UV" venv --quiet --python "${found:-3.13}" "$VENV" || {
-            say "setup: no Python $RANGE, here ($(python3 -V 2>&1 || true)). Install one, or name it: make setup PYTHON=/path/to/python3.13"
+            say "setup: no Python $RANGE here ($(python3 -V 2>&1 || true)). Install one, or name it: make setup PYTHON=/path/to/python3.13"
             exit 1
         }
     else
         [ -n "$found" ] || {
-            say "setup: no Python $RANGE, here ($(python3 -V 2>&1 || echo 'no python3')). Install one (Debian, Ubuntu: apt install python3-venv;"
+            say "setup: no Python $RANGE here ($(python3 -V 2>&1 || echo 'no python3')). Install one (Debian, Ubuntu: apt install python3-venv;"
             say "       macOS: brew install python@3.13), or name it: make setup PYTHON=/path/to/python3.13"
             exit 1
         }
@@ -58,9 +58,9 @@ if [ -z "$UV" ] && "$VENV/bin/python" -m pip install --quiet uv 2>/dev/null; the
 # ones. Linux alone has two kinds.
 gpu() { [ -e /proc/driver/nvidia/version ] || nvidia-smi >/dev/null 2>&1; }
 if [ -n "$UV" ] && [ -z "${UV_TORCH_BACKEND:-}" ] && [ "$(uname -s)" = Linux ] && ! gpu; then
-    probe() {
-        UV_TORCH_BACKEND=auto UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
-            "$UV" pip install --python "$VENV/bin/python" --quiet --dry-run torch torchvision -c constraints.txt
+    probe() { # resolves as on an empty machine: what is installed already would hide that the index cannot be reached
+        printf 'torch\ntorchvision\n' | UV_TORCH_BACKEND=auto UV_HTTP_TIMEOUT=5 UV_HTTP_CONNECT_TIMEOUT=5 UV_HTTP_RETRIES=0 \
+            "$UV" pip compile --python "$VENV/bin/python" --quiet -c constraints.txt -
     }
     if probe >/dev/null 2>&1; then UV_TORCH_BACKEND=auto; export UV_TORCH_BACKEND; fi
 fi

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
-from tools import EXECUTED, ROOT, SITE, address, execute, ledger, misreadings, notes
+from tools import EXECUTED, ROOT, SITE, address, execute, files, ledger, misreadings, notes
 from tools.page import page
 
 FILLED = "% FILLED BY THE BUILD"
@@ -72,7 +71,7 @@ def existing(toc: dict, present: Callable[[str], bool]) -> dict:
 
 def config(root: Path = ROOT) -> dict:
     """_config.yml as Sphinx gets it: nothing runs again; an address shows once there is one."""
-    cfg = yaml.safe_load((root / "_config.yml").read_text())
+    cfg = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     cfg["execute"] = {"execute_notebooks": "off"}
     # Sphinx does not see a change of its extensions, its templates or the terms of the glossary:
     # this value makes it write all pages anew.
@@ -124,7 +123,7 @@ def stage(
     ValueError: the table of contents and the files disagree, or two pages give one claim two
     statuses, in a book that is not a draft.
     """
-    toc, out = yaml.safe_load((root / "_toc.yml").read_text()), Writer(site)
+    toc, out = yaml.safe_load((root / "_toc.yml").read_text(encoding="utf-8")), Writer(site)
     sources, missing = sources_of(root, toc, draft)
     traps, titles, notebooks, runs = [], {}, {}, []
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("notebooks/")]:
@@ -142,9 +141,7 @@ def stage(
     if conflicts and not draft:
         raise ValueError("One status a claim:\n" + "\n".join(conflicts))
     print(*conflicts, sep="\n", end="\n" if conflicts else "")
-    (executed.parent / "ledger.json").write_text(
-        json.dumps(entries, indent=1, ensure_ascii=False) + "\n"
-    )
+    files.write_json(executed.parent / "ledger.json", entries)
 
     def collected() -> str:
         known = misreadings.load(root / "book" / "misreadings.yaml")
@@ -152,7 +149,9 @@ def stage(
         return misreadings.render(traps, known, printed)
 
     def contributing() -> str:
-        return (root / "CONTRIBUTING.md").read_text().split("\n", 1)[1]  # without its title
+        return (
+            (root / "CONTRIBUTING.md").read_text(encoding="utf-8").split("\n", 1)[1]
+        )  # without its title
 
     filled = {
         "ledger": lambda: ledger.render(entries, titles),
@@ -160,7 +159,7 @@ def stage(
         "contributing": contributing,
     }
     for name in [f for f in toc_files(toc) if f in sources and f.startswith("book/")]:
-        text, stem = sources[name].read_text(), Path(name).name
+        text, stem = sources[name].read_text(encoding="utf-8"), Path(name).name
         if stem in filled:
             if FILLED not in text:
                 raise ValueError(

@@ -1,4 +1,6 @@
-"""Sphinx extension: the first mention of a glossary term in a chapter links to its entry; book.js shows the definition there."""
+"""Sphinx extension: the first mention of a glossary term in a chapter links to its entry; book.js
+shows the definition there.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ NOT_IN = (
 
 
 def names(title: str, definition: str) -> list[str]:
-    """The names of an entry: 'Kernel, filter' has two; 'LRN: dividing ...' in the definition gives one more."""
+    """The names of an entry: 'Kernel, filter' has two; 'LRN: dividing ...' in the definition gives
+    one more.
+    """
     found = re.split(r", | and ", title)
     if abbreviation := re.match(r"([A-Z]{2,}(?: layer)?): ", definition):
         found.append(abbreviation[1])
@@ -38,7 +42,9 @@ def names(title: str, definition: str) -> list[str]:
 
 
 def pattern(name: str) -> str:
-    """Words in any common spelling ('soft-max', 'softmax', plural); capitals inside a name, as in ReLU, must be as they are."""
+    """Words in any common spelling ('soft-max', 'softmax', plural); capitals inside a name, as in
+    ReLU, must be as they are.
+    """
     spelt = (
         re.escape(name)
         .replace(r"\ ×\ ", r"\s?[×x]\s?")
@@ -90,7 +96,10 @@ class Terms:
                     continue
                 seen.add(entry)
                 title, anchor, definition = (html.escape(s) for s in self.entries[entry])
-                start = f'<a class="term" href="{address}#{anchor}" data-term="{title}" data-definition="{definition}">'
+                start = (
+                    f'<a class="term" href="{address}#{anchor}" data-term="{title}" '
+                    f'data-definition="{definition}">'
+                )
                 new += [
                     nodes.Text(source[at : m.start()]),
                     nodes.raw("", start, format="html"),

@@ -1,13 +1,14 @@
 #!/bin/sh
-# The tests; PY names the Python. Where CI is set, the chapters run as in Colab beside the rest, on the core that the browser leaves idle.
+# The tests; PY names the Python. Those in a browser run beside the others, and tell at the end. The slow ones are left
+# out: .ci/run runs them afterwards.
 set -u
-if [ "${CI:-}" != true ]; then exec "$PY" -m pytest; fi
-"$PY" -m pytest tests/test_colab.py >_build/colab.log 2>&1 &
-colab=$!
-trap 'kill $colab 2>/dev/null' INT TERM
-"$PY" -m pytest --ignore=tests/test_colab.py
+mkdir -p _build
+"$PY" -m pytest -m "browser and not slow" >_build/browser.log 2>&1 &
+browser=$!
+trap 'kill $browser 2>/dev/null; exit 130' INT TERM
+"$PY" -m pytest -m "not browser and not slow"
 rest=$?
-wait $colab
-alone=$?
-cat _build/colab.log
-[ $rest -eq 0 ] && [ $alone -eq 0 ]
+wait $browser
+seen=$?
+cat _build/browser.log
+[ $rest -eq 0 ] && [ $seen -eq 0 ]

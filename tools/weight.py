@@ -1,5 +1,6 @@
-"""What a page weighs: the theme's style sheets as one, with those rules alone that some page can use; formulas set when they come
-near the window. ``bookfix`` calls this when the pages are written."""
+"""What a page weighs: the theme's style sheets as one, with those rules alone that some page can
+use; formulas set when they come near the window. ``bookfix`` calls this when the pages are
+written."""
 
 from __future__ import annotations
 
@@ -40,7 +41,9 @@ def split(selectors: str) -> list[str]:
 
 
 def usable(selector: str, known: set[str]) -> bool:
-    """Whether all classes that the selector asks for are known; what stands in parentheses, as in :not(.x), asks for nothing."""
+    """Whether all classes that the selector asks for are known; what stands in parentheses, as in
+    :not(.x), asks for nothing.
+    """
     while (bare := re.sub(r"\([^()]*\)", "", selector)) != selector:
         selector = bare
     return known.issuperset(CLASS.findall(selector))
@@ -110,7 +113,9 @@ def bundle(out: Path) -> str:
 
 
 def leave_measuring(out: Path) -> None:
-    """The theme's script measures all code at once, which lays out the whole page; book.js does it when there is time."""
+    """The theme's script measures all code at once, which lays out the whole page; book.js does it
+    when there is time.
+    """
     script = out / "_static" / "scripts" / "pydata-sphinx-theme.js"
     text = script.read_text(encoding="utf-8")
     less = re.sub(r"\n//# sourceMappingURL=.*", "", text)
@@ -120,7 +125,9 @@ def leave_measuring(out: Path) -> None:
 
 
 def plain_names(pygments: str) -> list[str]:
-    """The classes of code that get the colour that code has anyway, in each theme: names, punctuation, spaces."""
+    """The classes of code that get the colour that code has anyway, in each theme: names,
+    punctuation, spaces.
+    """
     base = dict(re.findall(r"^(html\S+) \.highlight *\{[^}]*?\bcolor: *(#\w+)", pygments, re.M))
     rules: dict[str, list[bool]] = {}
     for theme, name, body in re.findall(
@@ -133,7 +140,9 @@ def plain_names(pygments: str) -> list[str]:
 
 
 def lighter(page: str, sheet: str, plain: list[str]) -> str:
-    """The page with the one style sheet in place of the many, code without marks that change nothing, MathJax left to book.js."""
+    """The page with the one style sheet in place of the many, code without marks that change
+    nothing, MathJax left to book.js.
+    """
     page = (
         re.sub(
             rf'<span class="(?:{"|".join(plain)})">([^<]*)</span>|(?<=<pre>)<span></span>',

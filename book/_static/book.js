@@ -59,7 +59,7 @@
   /* A long page is laid out section by section, when there is time (book.css holds back what is far from the window); then what
      scrolls is measured, for it must be in the order of the tab key. Again when a fold opens or the width changes. */
   const idle = window.requestIdleCallback || ((f) => setTimeout(() => f({ timeRemaining: () => 8 }), 30));
-  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .cell_output [style*=overflow], .pst-scrollable-table-container")];
+  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .cell_output [style*=overflow], .pst-scrollable-table-container, .scroll-box, div.math")];
 
   function measure(queue) {
     idle((deadline) => {
@@ -125,6 +125,15 @@
     if (location.hash) setFormulas();
     setTimeout(setFormulas, 12000);
   }
+
+  /* A link to a check, from the ledger, opens it. */
+  function openTarget() {
+    const target = location.hash && document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    for (let e = target; e; e = e.parentElement) if (e.tagName === "DETAILS") e.open = true;
+    if (target && target.tagName === "DETAILS") target.scrollIntoView({ block: "center" });
+  }
+  window.addEventListener("hashchange", openTarget);
+  openTarget();
 
   /* Paper has no folds */
   let folded = [];

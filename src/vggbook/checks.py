@@ -1,6 +1,7 @@
 """Checking arguments: one wording everywhere, ``name=value: expected ...``.
 
-Each function returns the checked value in its plain Python type, so that a caller writes ``n = whole("n", n, low=1)``.
+Each function returns the checked value in its plain Python type, so that a caller writes
+``n = whole("n", n, low=1)``.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ def expected(name: str, value: object, what: str) -> str:
 
 
 def needs(holds: bool, name: str, value: object, what: str) -> None:
-    """Raise ValueError unless ``holds``: the argument ``name`` has ``value``, and ``what`` was expected."""
+    """Raise ValueError unless ``holds``: argument ``name`` has ``value``, ``what`` was expected."""
     if not holds:
         raise ValueError(expected(name, value, what))
 
@@ -31,6 +32,7 @@ def is_number(value: object, low: float | None = None, high: float | None = None
     """Whether ``value`` is a finite real number of any kind, no truth value, within [low, high]."""
     if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
         return False
+    value = float(value) if not isinstance(value, Integral) else int(value)
     return (low is None or value >= low) and (high is None or value <= high)
 
 
@@ -79,3 +81,12 @@ def pair(name: str, value: Any, low: float | None = None) -> tuple[float, float]
     right = len(values) == 2 and all(is_number(v, low) for v in values) and values[0] <= values[1]
     needs(right, name, value, f"a number{_range(low, None)}, or a pair (smaller, larger) of them")
     return values[0], values[1]
+
+
+def whole_pair(name: str, value: Any, low: int | None = None) -> tuple[int, int]:
+    """A whole number as (number, number), or a pair (smaller, larger); both at least ``low``."""
+    values = value if isinstance(value, list | tuple) else (value, value)
+    right = len(values) == 2 and all(is_whole(v, low) for v in values) and values[0] <= values[1]
+    kind = f"a whole number{_range(low, None)}"
+    needs(right, name, value, f"{kind}, or a pair (smaller, larger) of them")
+    return int(values[0]), int(values[1])

@@ -7,12 +7,13 @@ products and sums, for any head. ``DenseNetwork.convolutions`` gives the paper's
 
 from __future__ import annotations
 
+import copy
+from collections import OrderedDict
 from collections.abc import Sequence
-from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
 from .arithmetic import PIXEL, out_side
 from .checks import expected, needs
@@ -32,14 +33,27 @@ _POINTWISE = (
 _STRIPS = "convolutions and max-pooling with square windows, to score an image in strips"
 
 
+def _outline(module: nn.Module) -> nn.Module:
+    """A copy of ``module`` without numbers and without hooks: it tells shapes and does no work."""
+    copied = copy.copy(module)
+    copied._forward_hooks = OrderedDict()
+    copied._forward_pre_hooks = OrderedDict()
+    copied._parameters = {name: _on_meta(p) for name, p in module._parameters.items()}
+    copied._buffers = {name: _on_meta(b) for name, b in module._buffers.items()}
+    copied._modules = {name: m and _outline(m) for name, m in module._modules.items()}
+    return copied
+
+
+def _on_meta(tensor: Tensor | None) -> Any:
+    return None if tensor is None else tensor.detach().to("meta")
+
+
 def output_shape(module: nn.Module, shape: Sequence[int]) -> tuple[int, ...]:
     """Shape of what ``module`` makes of a tensor of ``shape``, found without computing anything."""
-    named = chain(module.named_parameters(), module.named_buffers())
-    weights = {name: tensor.to("meta") for name, tensor in named}
-    dtype = next((t.dtype for t in weights.values() if t.is_floating_point()), None)
+    dtype = next((p.dtype for p in module.parameters()), None)
     with torch.no_grad():
         x = torch.empty(tuple(shape), dtype=dtype, device="meta")
-        return tuple(functional_call(module, weights, (x,)).shape)
+        return tuple(_outline(module)(x).shape)
 
 
 class DenseNetwork(nn.Module):
@@ -58,7 +72,7 @@ class DenseNetwork(nn.Module):
         self.image_size = image_size
         h, w = image_size
         window = output_shape(features, (2, 3, h, w))
-        larger = output_shape(features, (2, 3, 2 * h, 2 * w))
+        larger = output_shape(features, (2, 3, 16 * h, 16 * w))
         what = "layers that make a larger map of a larger image, without adaptive pooling"
         needs(len(window) == 4 and larger != window, "features", type(features).__name__, what)
         self.grid = (window[2], window[3])

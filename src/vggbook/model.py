@@ -69,10 +69,8 @@ def check_images(
     batch = "four axes (N, 3, H, W), also for one image: images[None]"
     needs(len(shape) == 4, "images.shape", shape, batch)
     needs(shape[1] == 3, "images.shape", shape, "3 channels, RGB, in the second axis")
-    converts = torch.is_autocast_enabled(images.device.type)
-    if like is not None and images.dtype != like.dtype and not converts:
-        what = f"{like.dtype}, as the weights have: images.to({like.dtype})"
-        raise TypeError(expected("images.dtype", images.dtype, what))
+    if like is not None and images.dtype != like.dtype:
+        _needs_autocast(images, like.dtype)
     if size is None:
         return
     h, w = size
@@ -82,6 +80,13 @@ def check_images(
     else:
         hint = f"exactly {h} x {w} pixels; to_dense(model) takes larger ones"
         needs(shape[2:] == (h, w), "images.shape", shape, hint)
+
+
+def _needs_autocast(images: Tensor, dtype: torch.dtype) -> None:
+    """Raise TypeError unless autocast will bring images and weights together."""
+    if not torch.is_autocast_enabled(images.device.type):
+        what = f"{dtype}, as the weights have: images.to({dtype})"
+        raise TypeError(expected("images.dtype", images.dtype, what))
 
 
 @contextmanager
@@ -189,7 +194,7 @@ def build(
     choice("init", init, INIT_SCHEMES)
     right = is_number(dropout, low=0) and dropout < 1
     needs(right, "dropout", dropout, "a probability of at least 0 and below 1; the paper has 0.5")
-    inputs = math.prod(last_map(config, size, width))
+    inputs = math.prod(last_map(config, image_size, width))
     hidden = [scaled(n, width) for n in config.fc]
     with torch.device("meta"):  # shapes only; the weights are drawn once, below
         features = _features(config, width, batch_norm)

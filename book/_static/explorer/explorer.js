@@ -134,6 +134,19 @@
   const s = (tag, attributes = {}, ...children) => fill(document.createElementNS(SVG, tag), attributes, children);
   const label = (x, y, text, attributes = {}) => s("text", { x, y, ...attributes }, text);
 
+  /** Text in a drawing does not wrap: what a wide font makes too long is set a little narrower. */
+  function fitText(svg) {
+    const width = svg.getBoundingClientRect().width;
+    for (const text of svg.querySelectorAll("text")) {
+      const box = text.getBBox();
+      const over = Math.max(box.x + box.width - width, -box.x);
+      if (over > 0) {
+        text.setAttribute("textLength", Math.max(20, box.width - over - 1));
+        text.setAttribute("lengthAdjust", "spacingAndGlyphs");
+      }
+    }
+  }
+
   const count = (n) => n.toLocaleString("en-US");
   const fixed = (n, digits) => n.toLocaleString("en-US", { minimumFractionDigits: digits, maximumFractionDigits: digits });
   const short = (n) => {
@@ -186,11 +199,11 @@
     const state = { config, side: 224, layer, unit: null, rows: [] };
     const choose = h("select", { onchange: () => { state.config = choose.value; update(); } },
       window.vggConfigs.map((c) => h("option", { value: c.name, selected: c.name === config },
-        `${c.name} (${c.depth} weight layers)`)));
+        `${c.name}, ${c.depth} layers`)));
     const side = h("input", { type: "number", min: 1, max: LIMIT.side, step: 1, value: size, inputmode: "numeric",
       "data-what": "The input size", oninput: () => update() });
     const norm = h("input", { type: "checkbox", onchange: () => update() });
-    const which = h("select", { onchange: () => { state.layer = which.value; state.unit = null; render(); } });
+    const which = h("select", { "data-long": "", onchange: () => { state.layer = which.value; state.unit = null; render(); } });
     const slider = (axis) => h("input", { type: "range", min: 0, step: 1, oninput: (event) => {
       state.unit[axis] = Number(event.target.value); renderField();
     } });
@@ -374,6 +387,7 @@
       const kinds = [...new Set(rows.map((r) => r.kind))];
       chart.replaceChildren(svg, h("ul", { class: "ex-legend" }, kinds.map((kind) =>
         h("li", {}, h("span", { class: `ex-swatch ex-${kind}`, "aria-hidden": "true" }), KINDS[kind]))));
+      fitText(svg);
     }
 
     function renderTable() {
@@ -543,8 +557,8 @@
         const text = k === seen.length - 1 ? "input" : named(result.rows[result.rows.length - 1 - k].layer);
         svg.append(label(0, y + 11, `${text}: ${units}`, { class: "ex-head" }));
       });
-      svg.append(label(0, 11, "Units along one axis that feed one output unit", { class: "ex-head ex-strong" }));
-      drawing.replaceChildren(svg);
+      drawing.replaceChildren(h("p", { class: "ex-title" }, "Units along one axis that feed one output unit"), svg);
+      fitText(svg);
     }
 
     /** Weights against the receptive field: a single kernel grows with its square, a stack of 3x3 in a straight line. */
@@ -565,7 +579,6 @@
       const svg = s("svg", { width, height: 262, role: "img",
         "aria-label": `Weights against the receptive field for C = ${state.C}: a single kernel's grow with the square of the field, those `
           + `of 3 by 3 layers in a straight line. The stack stands at field ${result.size} with ${count(result.weights)}.` },
-      label(0, 12, `Weights against the receptive field, C = ${count(state.C)}`, { class: "ex-head ex-strong" }),
       s("path", { d: `M${x0} ${y0 - hgt}V${y0}H${x0 + w}`, class: "ex-axis" }),
       [0, 0.5, 1].map((t) => label(x0 - 6, Y(top * t) + 4, short(top * t), { class: "ex-head", "text-anchor": "end" })),
       s("path", { d: path(one, 1, 0.25), class: "ex-line-one" }),
@@ -578,7 +591,8 @@
         label(x0 + 10, y0 - hgt + 46, "dot: your stack", { class: "ex-head" }));
       svg.append(s("circle", { cx: X(result.size), cy: Y(result.weights), r: 6, class: "ex-you" }),
         s("path", { d: `M${X(result.size)} ${Y(result.single.weights)}V${Y(result.weights)}`, class: "ex-gap" }));
-      curve.replaceChildren(svg);
+      curve.replaceChildren(h("p", { class: "ex-title" }, `Weights against the receptive field, C = ${count(state.C)}`), svg);
+      fitText(svg);
     }
 
     update();

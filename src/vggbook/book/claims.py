@@ -83,8 +83,8 @@ class Claim:
         ``part=True`` a dict may hold some of the keys only: the ledger then asks for the others
         elsewhere.
 
-        ``status`` replaces the default. "implemented" says that a default of ours equals the paper's.
-        "reproduced", "opposite" and "undecided" need ``evidence``: where the numbers are.
+        ``status`` replaces the default. "implemented" says that a default of ours equals the
+        paper's. "reproduced", "opposite" and "undecided" need ``evidence``: where the numbers are.
         """
         status = choice("status", status or self.status, STATUSES[:-1])
         if status in OUTCOMES and not evidence:

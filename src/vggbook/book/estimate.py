@@ -12,14 +12,15 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..arithmetic import count_macs, trace
+from ..arithmetic import count_macs
 from ..configs import CONFIGS
 from ..roofline import DEVICES
+from ..tracing import trace
 from .profiles import Settings, load
 
 IMAGENETTE = {"train": 9469, "val": 3925}
-DOWNLOAD = 90.0  # seconds: 326 MB, unpacked and decoded on two cores
-SETUP = 45.0  # seconds: installing the package, imports, CUDA's start
+DOWNLOAD = 60.0  # seconds: 326 MB, unpacked and decoded on two cores
+SETUP = 30.0  # seconds: installing the package, imports, CUDA's start
 CONTEXT = 1.5e9  # bytes: CUDA's context and cuDNN's workspaces
 
 
@@ -94,7 +95,9 @@ class Estimate:
     def __str__(self) -> str:
         minutes = max(1, round(self.seconds / 60))
         time = "a minute" if minutes == 1 else f"{minutes} minutes"
-        return f"about {time} and {self.memory / 1e9:.1f} GB on a {self.device} (estimated)"
+        article = "an" if self.device == "H100" else "a"
+        need = f"{self.memory / 1e9:.1f} GB"
+        return f"about {time} and {need} on {article} {self.device} (estimated)"
 
 
 def _training(recipe: dict[str, Any], net: str, images: int, epochs: int, **changes: Any) -> Job:

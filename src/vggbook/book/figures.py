@@ -52,6 +52,7 @@ def use_style() -> None:
     import matplotlib as mpl
     from cycler import cycler
 
+    mpl.rcdefaults()  # a reader's matplotlibrc stays outside
     mpl.rcParams.update(
         {
             "figure.figsize": (WIDTH, 3.0),

@@ -51,9 +51,8 @@ def _notebook_bar(iterable: Iterable[T], options: dict[str, Any]) -> Iterable[T]
     handle = display({"text/plain": ""}, raw=True, display_id=True)
 
     class Bar(tqdm):
-        def display(self, msg: str | None = None, pos: int | None = None) -> bool:
+        def display(self, msg: str | None = None, pos: int | None = None) -> None:
             text = str(self) if msg is None else msg
             handle.update({"text/plain": text}, raw=True)
-            return True
 
     return Bar(iterable, leave=False, file=io.StringIO(), ncols=80, **options)

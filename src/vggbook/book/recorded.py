@@ -1,6 +1,8 @@
-"""Recorded runs: JSON files in ``results/`` that pages quote, each with the provenance that a reader needs to judge and repeat it.
+"""Recorded runs: JSON files in ``results/`` that pages quote, each with the provenance that a
+reader needs to judge and repeat it.
 
-In a checkout they are read from its ``results/`` folder, in an installed package from the copy that came with it.
+In a checkout they are read from its ``results/`` folder, in an installed package from the copy that
+came with it.
 """
 
 from __future__ import annotations
@@ -14,7 +16,9 @@ PROVENANCE = ("command", "commit", "date", "device", "versions", "seed")
 
 
 class ResultError(ValueError):
-    """A recorded result is missing, damaged or without provenance; the message says which file, and which line."""
+    """A recorded result is missing, damaged or without provenance; the message says which file, and
+    which line.
+    """
 
 
 def folder() -> Path:
@@ -26,7 +30,9 @@ def folder() -> Path:
 
 
 def read(path: str | os.PathLike) -> dict:
-    """One recorded result. ResultError where it is not a JSON object (with the line) or lacks provenance (with what is missing)."""
+    """One recorded result. ResultError where it is not a JSON object (with the line) or lacks
+    provenance (with what is missing).
+    """
     path = Path(path)
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -52,7 +58,8 @@ def read(path: str | os.PathLike) -> dict:
 
 
 def load(pattern: str) -> list[dict]:
-    """All recorded results whose name matches a glob pattern such as ``"bench-*.json"``, sorted by name; may be empty.
+    """All recorded results whose name matches a glob pattern such as ``"bench-*.json"``, sorted by
+    name; may be empty.
 
     Each gets its file name under ``"file"``.
     """

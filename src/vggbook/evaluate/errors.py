@@ -12,8 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from ..checks import choice, needs, whole
-from ..data import UnreadableImage
-from ..data import _fetch as fetch
+from ..data import UnreadableImage, fetch
 from .posteriors import count_classes, network_list, predict
 
 
@@ -84,17 +83,6 @@ class _Labelled:
         return item
 
 
-def _read(dataset: Any, indices: list[int], on_error: str) -> tuple[Any, Tensor, Mapping[int, str]]:
-    """Images, labels (n,) and what was skipped; nothing where all of them were."""
-    try:
-        images, labels, _, skipped = fetch(dataset, indices, on_error)
-    except UnreadableImage as error:
-        if on_error == "error":
-            raise
-        return [], torch.empty(0, dtype=torch.int64), dict.fromkeys(indices, str(error))
-    return images, labels.cpu(), skipped
-
-
 def _gathered(
     counts: Tensor, skipped: Mapping[int, str], device: torch.device
 ) -> tuple[Tensor, dict[int, str]]:
@@ -154,8 +142,9 @@ def evaluate(
         starts = tqdm(starts, unit=" blocks", desc=f"{method} {scales}")
     for start in starts:
         indices = list(range(start, min(start + block, len(dataset))))
-        images, labels, unread = _read(source, indices, on_error)
+        images, found, _, unread = fetch(source, indices, on_error=on_error)
         skipped.update(unread)
+        labels = found.cpu()
         if not len(labels):
             continue
         posteriors = predict(nets, images, method, scales, flip, **keywords)  # (n, K)

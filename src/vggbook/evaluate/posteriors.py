@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checks import choice, expected, needs, whole
-from ..data import isotropic_resize
+from ..data import as_pixels, isotropic_resize
 from ..dense import to_dense
 from ..model import testing
 from ..weights import FAMILIES
@@ -17,7 +17,7 @@ from .scales import crop_grid
 
 METHODS = ("dense", "multi_crop", "both")
 AVERAGES = ("posterior", "logit")
-BATCHES = 4  # one pass takes a quarter of max_pixels: its maps stay nearer the caches
+BATCHES = 8  # one pass takes an eighth of max_pixels, so that its maps stay near the caches
 Images = Tensor | Sequence[Tensor]
 
 
@@ -29,41 +29,19 @@ def fuse(posteriors: Sequence[Tensor]) -> Tensor:
     return torch.stack(list(posteriors)).mean(0)
 
 
-def as_pixels(images: Images) -> Images:
-    """RGB images of 0..255 as uint8 or floating tensors, of the same shapes.
-
-    ``images``: (N, 3, H, W), or a list of (3, H, W); any kind of whole numbers of 0..255, or
-    floating. Raises ValueError for anything else, floating images of 0..1 among them.
-    """
+def _checked(images: Images) -> Images:
+    """RGB images as ``data.as_pixels`` has them; ValueError for tensors of another shape."""
     if isinstance(images, Tensor):
         shape = tuple(images.shape)
         right = images.ndim == 4 and images.shape[1] == 3 and 0 not in shape[2:]
         needs(right, "images.shape", shape, "(N, 3, H, W), RGB, also for one image: images[None]")
-        return _as_pixels("images", images)
-    pixels = []
+        return as_pixels(images)
     for i, image in enumerate(images):
         found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
         right = isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 3
         what = "an RGB tensor (3, H, W) of 0..255 (load_image gives one)"
         needs(right and 0 not in image.shape, f"images[{i}]", found, what)
-        pixels.append(_as_pixels(f"images[{i}]", image))
-    return pixels
-
-
-def _as_pixels(name: str, image: Tensor) -> Tensor:
-    if image.dtype == torch.uint8 or not image.numel():
-        return image
-    is_real = image.dtype != torch.bool and not image.is_complex()
-    needs(is_real, f"{name}.dtype", image.dtype, "whole numbers of 0..255, or floating ones")
-    low, high = (float(end) for end in image.aminmax())
-    seen = f"values of {low:g} to {high:g}"
-    if not image.is_floating_point():
-        needs(low >= 0 and high <= 255, name, seen, "pixels of 0..255")
-        return image.to(torch.uint8)
-    needs(low >= -0.5 and high <= 255.5, name, seen, "pixels of 0..255, before any preprocessing")
-    unit = high <= 1 and bool((image != image.round()).any())
-    needs(not unit, name, seen, "pixels of 0..255; multiply those of 0..1 by 255")
-    return image
+    return as_pixels(images)
 
 
 def network_list(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
@@ -97,7 +75,7 @@ def _batches(images: Images, scale: int, max_pixels: int) -> Iterator[tuple[list
 
     Those of equal size come together, no more than ``max_pixels`` of them, or a single image.
     """
-    block = max(64, 8 * max_pixels // scale**2)  # images held rescaled at a time
+    block = max(64, BATCHES * max_pixels // scale**2)  # images held rescaled at a time
     for start in range(0, len(images), block):
         resized = isotropic_resize(images[start : start + block], scale)
         groups: dict[tuple[int, int], list[int]] = {}
@@ -138,6 +116,8 @@ class _Scorer:
         """(N, 3, H, W) of 0..255 -> (N, classes): the sum of the views' posteriors, on the CPU."""
         x = self.preprocess(images.to(self.weight.device))  # (N, 3, H, W)
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
+        # The convolutions of D take as long a pixel at any size and batch, but an FC layer with few
+        # rows waits for its weights (9 rows take as long as 4): so both views go in one batch.
         views = torch.cat((x, x.flip(3))) if flip else x  # (V, 3, H, W), V = N or 2 N
         total = torch.zeros(())
         autocast = torch.autocast(x.device.type, self.dtype) if self.dtype else nullcontext()
@@ -204,7 +184,7 @@ def predict(
     choice("method", method, METHODS)
     choice("average", average, AVERAGES)
     whole("grid", grid, low=1)
-    images = as_pixels(images)
+    images = _checked(images)
     if max_pixels is None:
         max_pixels = 2**26 if next(nets[0].parameters()).is_cuda else 2**21
     whole("max_pixels", max_pixels, low=1)

@@ -1,7 +1,8 @@
 """The paper's facts as data: its claims, its tables, and the nets before VGG.
 
-``claims.yaml`` holds 174 checkable statements with kind, section and value (:mod:`vggbook.book.claims` checks them);
-``tables.yaml`` Tables 1 to 12; ``cnn_fms.yaml`` AlexNet and VGG-F, M, S.
+``claims.yaml`` holds 174 checkable statements with kind, section and value
+(:mod:`vggbook.book.claims` checks them); ``tables.yaml`` Tables 1 to 12; ``cnn_fms.yaml`` AlexNet
+and VGG-F, M, S.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ class PaperDataError(ValueError):
     """A file of the paper's facts cannot be read; the message says which line."""
 
 
-def _loader():
+def _loader() -> type:
     """YAML's safe loader, in C where there is one, that also refuses a key given twice."""
     import yaml
 
-    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-        def construct_mapping(self, node, deep=False):
+    class Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
+        def construct_mapping(self, node: Any, deep: bool = False) -> Any:
             seen = set()
             for key, _ in node.value:
                 if key.value in seen:
@@ -37,7 +38,9 @@ def _loader():
 
 
 def read(path: str | os.PathLike) -> tuple[Any, Any]:
-    """A YAML file's data and its root node, which knows the lines; a damaged file raises PaperDataError."""
+    """A YAML file's data and its root node, which knows the lines; a damaged file raises
+    PaperDataError.
+    """
     import yaml
 
     path = Path(path)
@@ -63,7 +66,9 @@ def load_yaml(path: str | os.PathLike) -> Any:
 
 @cache
 def tables() -> dict[str, Any]:
-    """Tables 1 to 12 of the paper and exact counts derived from Table 1, as plain data (``tables()["table_3"]["rows"]``)."""
+    """Tables 1 to 12 of the paper and exact counts derived from Table 1, as plain data
+    (``tables()["table_3"]["rows"]``).
+    """
     return load_yaml(FOLDER / "tables.yaml")
 
 

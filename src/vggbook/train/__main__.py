@@ -91,8 +91,9 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
         values["scales"] = args.scales[0] if len(args.scales) == 1 else tuple(args.scales)
     recipe = Recipe(**values)
     passed_on = {name: getattr(args, name) for name in PASSED_ON}
-    options = Options(device=choose_device(args.device), freeze=args.freeze, **passed_on)
-    choose_precision(args.precision, options.device)
+    device = choose_device(args.device)
+    options = Options(device=device, freeze=args.freeze, **passed_on)
+    choose_precision(args.precision, device)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     divides = recipe.batch_size % processes == 0
     needs(divides, "--batch-size", recipe.batch_size, f"a multiple of the {processes} processes")
@@ -106,7 +107,7 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
     fetched = not args.download or args.data not in ("imagenet", "folder")
     needs(fetched, "--download", True, f"no such option, since {args.data} cannot be downloaded")
     if args.init_from is not None:
-        trained(args.init_from)
+        trained(args.init_from, recipe.crop)
     file = args.out.exists() and not args.out.is_dir()
     needs(not file, "--out", str(args.out), "a folder; this is a file")
     if int(os.environ.get("RANK", 0)) == 0:
@@ -160,7 +161,7 @@ def main(argv: list[str] | None = None) -> Run:
     args = p.parse_args(argv)
     try:
         recipe, options = check(args)
-        with process_group(options.device):
+        with process_group(torch.device(options.device)):
             (train, val), lost = open_sets(args, recipe)
             run = fit(recipe, train, val, args.out, init_from=args.init_from, options=options)
             if world()[0] == 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ..data import _hash, _uniforms
+from ..data import hash_keys, uniforms
 
 Key = tuple[int, int, int, Tensor]
 
@@ -19,8 +19,8 @@ class KeyedDropout(nn.Dropout):
         if not self.training or self.key is None:
             return super().forward(x)
         seed, epoch, layer, indices = self.key
-        keys = _hash(seed, epoch, layer, indices.to(x.device))  # (N,)
-        u = _uniforms(keys, x[0].numel() if len(x) else 1)  # (N, features)
+        keys = hash_keys(seed, epoch, layer, indices.to(x.device))  # (N,)
+        u = uniforms(keys, x[0].numel() if len(x) else 1)  # (N, features)
         return x * (u >= self.p).to(x.dtype).div_(1 - self.p).view_as(x)
 
     @classmethod

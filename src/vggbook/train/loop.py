@@ -204,7 +204,8 @@ def _check(
         needs(theirs == classes, "val", theirs, f"the classes of the training set, {classes}")
     if model is None:
         return
-    needs(init_from is None, "init_from", init_from, "None where a model is given")
+    given = str(init_from) if isinstance(init_from, str | Path) else type(init_from).__name__
+    needs(init_from is None, "init_from", given, "None where a model is given")
     if isinstance(model, Network):
         found = model.config.name, model.image_size
         asked = recipe.config, (recipe.crop, recipe.crop)

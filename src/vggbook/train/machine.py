@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -109,14 +109,15 @@ class Machine:
         self.recipe, self.device, self.dtype, self.say = recipe, device, dtype, say
         self.share = recipe.batch_size // self.world  # images a step on this process
         self.micro = min(micro_batch or self.share, self.share)
-        self.net = net.to(device, memory_format=torch.channels_last)
+        self.net = net.to(device).to(memory_format=torch.channels_last)
+        self.features = cast(nn.Module, self.net.features)
         self.dropouts = KeyedDropout.install(self.net)
         self.scaler = torch.amp.GradScaler(device.type, enabled=dtype == torch.float16)
         self.graphs = compile and device.type == "cuda"
         if compile:  # in place: the weights keep their names; masks are drawn outside of it
             mode = "reduce-overhead" if self.graphs else None
-            self.net.features.compile(dynamic=False, mode=mode)
-        self.forward: nn.Module = self.net
+            self.features.compile(dynamic=False, mode=mode)
+        self.forward: Any = self.net
         self.proven = self.world == 1  # that this micro-batch fits the memory of every process
         if self.world > 1:
             ids = [device.index] if device.type == "cuda" else None
@@ -209,7 +210,7 @@ class Machine:
         self.scaler.step(optimizer)
         self.scaler.update()
 
-    def total(self, values: Tensor) -> list | float:
+    def total(self, values: Tensor) -> Any:
         """The sum over all processes, as plain numbers."""
         if self.world > 1:
             values = values.to(self.device)
@@ -228,4 +229,4 @@ class Machine:
         """The net is an ordinary one again: dropout by chance, any size without compiling."""
         for dropout in self.dropouts:
             dropout.key = None
-        self.net.features._compiled_call_impl = None
+        self.features._compiled_call_impl = None

@@ -148,9 +148,10 @@ class Training:
             self.plateau.step(accuracy)
             self.drops += self.lr < lr
         self._look_for_the_end()
-        better = accuracy is not None and accuracy > self.best
-        self.best = accuracy if better else self.best
-        return better
+        if accuracy is None or accuracy <= self.best:
+            return False
+        self.best = accuracy
+        return True
 
     def _look_for_the_end(self) -> None:
         if self.drops > self.recipe.lr_drops:
@@ -228,14 +229,14 @@ class Keeper:
             state = at.as_dict()
             try:
                 for name in names:
-                    self._write(at, state, name)
+                    self._write(self.folder, at, state, name)
             except CheckpointError as error:
                 if at.ended:
                     raise
                 warnings.warn(f"{error} Training goes on.", stacklevel=2)
         self.saved_at = time.monotonic()
 
-    def _write(self, at: Training, state: dict[str, Any], name: str) -> None:
+    def _write(self, folder: Path, at: Training, state: dict[str, Any], name: str) -> None:
         last = name == "last.pt"
-        save_checkpoint(state, self.folder / name, self.folder / "previous.pt" if last else None)
-        at.written = self.folder / name if last else at.written
+        save_checkpoint(state, folder / name, folder / "previous.pt" if last else None)
+        at.written = folder / name if last else at.written

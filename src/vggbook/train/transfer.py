@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -15,9 +16,10 @@ from ..weights import FAMILIES, load_weights
 from .checkpoint import CheckpointError, load_run
 
 Source = str | Path | nn.Module
+Layer = nn.Conv2d | nn.Linear
 
 
-def named_layers(net: nn.Module) -> dict[str, nn.Module]:
+def named_layers(net: nn.Module) -> dict[str, Layer]:
     """Convolutions and FC layers by their names in Table 1: conv1_1, ..., fc1, fc2, fc3.
 
     Also takes torchvision's VGG nets: a pooling layer ends a block there as here.
@@ -28,7 +30,7 @@ def named_layers(net: nn.Module) -> dict[str, nn.Module]:
     if isinstance(net, Network):
         names = [name for name in net.config.layer_names if name.startswith("conv")]
         return {**dict(zip(names, convs)), **dict(zip(net.config.fc_names, linear))}
-    layers: dict[str, nn.Module] = {}
+    layers: dict[str, Layer] = {}
     block, number = 1, 0
     for module in features.modules():
         if isinstance(module, nn.Conv2d):
@@ -40,16 +42,17 @@ def named_layers(net: nn.Module) -> dict[str, nn.Module]:
 
 
 def _parts(net: nn.Module) -> tuple[nn.Module, nn.Module]:
-    parts = getattr(net, "features", None), getattr(net, "classifier", None)
-    if not all(isinstance(part, nn.Module) for part in parts):
+    features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
+    if not (isinstance(features, nn.Module) and isinstance(classifier, nn.Module)):
         what = "a net with .features (convolutions) and .classifier (FC layers)"
         raise TypeError(expected("net", type(net).__name__, what))
-    return parts
+    return features, classifier
 
 
-def _norms(net: nn.Module) -> dict[str, nn.Module]:
+def _norms(net: nn.Module) -> dict[str, nn.BatchNorm2d]:
     """Batch normalisation by the name of the convolution before it; empty where there is none."""
-    norms, before = {}, None
+    norms: dict[str, nn.BatchNorm2d] = {}
+    before = None
     names = {id(module): name for name, module in named_layers(net).items()}
     for module in _parts(net)[0].modules():
         if isinstance(module, nn.Conv2d):
@@ -66,8 +69,8 @@ def copy_layers(
     """Copy weights and biases by layer name; a convolution's batch normalisation goes with it.
 
     Without ``names``: the first four convolutions of ``source`` and all its FC layers. With A as
-    the source these are conv1_1, conv2_1, conv3_1, conv3_2, fc1, fc2, fc3 (Sect. 3.1): by position it
-    cannot be done, the shapes differ. Returns the names. Raises ValueError, and copies nothing,
+    the source these are conv1_1, conv2_1, conv3_1, conv3_2, fc1, fc2, fc3 (Sect. 3.1): by position
+    it cannot be done, the shapes differ. Returns the names. Raises ValueError, and copies nothing,
     where ``target`` lacks a layer or has another shape.
     """
     have, want = named_layers(source), named_layers(target)
@@ -97,9 +100,10 @@ def _title(net: nn.Module) -> str:
     return net.config.name if isinstance(net, Network) else type(net).__name__
 
 
-def trained(source: Source) -> nn.Module:
+def trained(source: Source, image_size: Any = 224) -> nn.Module:
     """The net that ``init_from`` means: a net itself, torchvision's name for one ("vgg16"), a run's
-    checkpoint, or a file of released weights. CheckpointError says what is wrong with a file."""
+    checkpoint, or a file of released weights, for images of this size where the file does not tell.
+    CheckpointError says what is wrong with a file."""
     if isinstance(source, nn.Module):
         return source
     if not isinstance(source, str | Path):
@@ -107,26 +111,28 @@ def trained(source: Source) -> nn.Module:
         raise TypeError(expected("init_from", source, what))
     named = re.fullmatch(r"vgg1[1369](_bn)?", str(source)) and not Path(source).exists()
     try:
-        return _released(str(source)) if named else load_run(source).model
+        return _released(source, image_size) if named else load_run(source).model
     except CheckpointError as error:
-        if not Path(source).is_file():
+        file = Path(source)
+        if not file.is_file() or not file.stat().st_size:
             raise
         reason = str(error)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"init_from={str(source)!r}: {error}") from None
     try:
-        return _released(source)
+        return _released(source, image_size)
     except (ValueError, OSError) as error:
         raise CheckpointError(f"{reason}; and as released weights: {error}") from None
 
 
-def _released(source: str | Path) -> Network:
+def _released(source: str | Path, image_size: Any) -> Network:
     try:
-        return load_weights(source)
+        return load_weights(source, image_size=image_size)
     except ValueError as error:
         if not str(error).startswith("family="):
             raise
-        return load_weights(source, family="paper")  # who wrote the file decides on pixels only
+        # the file does not tell who trained it: that is of the pixels, and not of the weights
+        return load_weights(source, family="paper", image_size=image_size)
 
 
 def start_from(
@@ -139,7 +145,7 @@ def start_from(
     that read BGR has its first layer turned round, a division is for ``gain`` to make.
     """
     name = str(source) if isinstance(source, str | Path) else _title(source)
-    source = trained(source)
+    source = trained(source, getattr(model, "image_size", 224))
     have, want = named_layers(source), named_layers(model)
     names = tuple(have) if list(have) == list(want) else _four_and_fc(have)
     classes = [list(layers.values())[-1].weight.shape[0] for layers in (have, want)]
@@ -157,7 +163,7 @@ def start_from(
 
 @torch.no_grad()
 def _match_pixels(
-    source: nn.Module, layers: dict[str, nn.Module], gain: float, say: Callable[[str], None]
+    source: nn.Module, layers: dict[str, Layer], gain: float, say: Callable[[str], None]
 ) -> None:
     pixels = getattr(source, "preprocessing", None)
     if pixels is None and type(source).__module__.startswith("torchvision."):

@@ -1,6 +1,5 @@
-"""The built networks against torchvision's, an independent forward pass from the released layer lists, and PyTorch's own LRN."""
+"""The built networks against torchvision's, the released nets' layer lists, and PyTorch's LRN."""
 
-import copy
 import math
 import re
 
@@ -12,7 +11,9 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 from torchvision.models import vgg as tv
+from torchvision.models.feature_extraction import create_feature_extractor
 
+from tests.nets import seeded, small
 from vggbook import CONFIGS, build, nets_before_vgg, to_dense
 from vggbook.configs import LRN
 from vggbook.model import INIT_SCHEMES, initialise, local_response_norm
@@ -21,15 +22,7 @@ PAIRS = [("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")]
 few = settings(max_examples=12, deadline=None)
 
 
-def seeded(seed=0):
-    return torch.Generator().manual_seed(seed)
-
-
-def small(name="A", classes=3, size=32, **options):
-    return build(name, classes, width=1 / 16, image_size=size, generator=seeded(), **options).eval()
-
-
-# ---- torchvision ---------------------------------------------------------------------------------------------------------------
+# ---- torchvision --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
@@ -38,9 +31,10 @@ def test_state_dict_is_torchvisions(name, theirs, batch_norm):
     with torch.device("meta"):
         other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
     ours = build(name, batch_norm=batch_norm, device="meta")
-    shapes = lambda model: [
-        (key, tuple(value.shape), value.dtype) for key, value in model.state_dict().items()
-    ]
+
+    def shapes(model):
+        return [(key, tuple(v.shape), v.dtype) for key, v in model.state_dict().items()]
+
     assert shapes(ours) == shapes(other)
     other.load_state_dict(ours.state_dict(), strict=True, assign=True)
     ours.load_state_dict(other.state_dict(), strict=True, assign=True)
@@ -71,7 +65,7 @@ def test_same_logits_as_torchvision():
         torch.testing.assert_close(dense[:, :, 0, 0], ours(image), rtol=1e-3, atol=1e-3)
 
 
-# ---- an independent forward pass -----------------------------------------------------------------------------------------------
+# ---- an independent forward pass ----------------------------------------------------------------
 
 
 def lrn_by_hand(x, n, k, alpha, beta):
@@ -84,7 +78,7 @@ def lrn_by_hand(x, n, k, alpha, beta):
 
 
 def released_forward(net, weights, x):
-    """Forward pass from the released nets' layer list; pools rounded up by padding with minus infinity, as Caffe does."""
+    """From the released nets' layer list; pools rounded up by padding with -inf, as Caffe does."""
     weights = iter(weights)
     for row in nets_before_vgg()["nets"][net]["layers"]:
         if row["type"] == "conv":
@@ -116,7 +110,7 @@ def test_nets_before_vgg_compute_what_their_layer_lists_say(name):
     torch.testing.assert_close(model(images), released_forward(name, model.parameters(), images))
 
 
-# ---- local response normalisation ----------------------------------------------------------------------------------------------
+# ---- local response normalisation ---------------------------------------------------------------
 
 
 @few
@@ -148,7 +142,7 @@ def test_lrn_constants_do_not_port():
     assert not torch.allclose(copied(x), local_response_norm(x), rtol=0.1)
 
 
-# ---- layers and starting weights -----------------------------------------------------------------------------------------------
+# ---- layers and starting weights ----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -220,51 +214,77 @@ def test_grouped_nets_can_be_built_at_any_width(width):
             assert module.in_channels % module.groups == module.out_channels % module.groups == 0
 
 
-# ---- the dense twin ------------------------------------------------------------------------------------------------------------
+# ---- heads and tools ----------------------------------------------------------------------------
 
 
-@few
-@given(st.sampled_from(list(CONFIGS)), st.integers(0, 99))
-def test_dense_twin_equals_the_net_at_crop_size(name, seed):
-    model = build(name, 4, width=1 / 32, generator=seeded(seed)).eval()
-    images = torch.randn(2, 3, 224, 224, generator=seeded(seed + 1))
+@pytest.mark.parametrize(
+    "wrap", [lambda head: head, lambda head: nn.Sequential(nn.Flatten(), head)]
+)
+def test_any_head_that_reads_the_features(wrap):
+    model = small("B")
+    images = torch.randn(2, 3, 32, 32, generator=seeded(1))
+    head = nn.Linear(32, 5)
+    model.classifier = wrap(head)
+    torch.testing.assert_close(model(images), head(model.features(images).flatten(1)))
+
+
+def test_the_dtype_is_that_of_the_first_parameter():
+    model = small().to(torch.float64)
+    model.classifier = nn.Identity()
+    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 32)
+    with pytest.raises(TypeError, match=r"images.dtype=torch.float32: expected torch.float64"):
+        model(torch.zeros(1, 3, 32, 32))
+
+
+def hooked(model, names, images):
+    """Outputs of the modules ``names``, kept by forward hooks."""
+    kept = {}
+    for name in names:
+
+        def hook(module, args, out, name=name):
+            kept[name] = out.clone()  # a ReLU that follows works in place
+
+        model.get_submodule(name).register_forward_hook(hook)
+    model(images)
+    return kept
+
+
+def test_feature_extraction_equals_hooks():
+    """torchvision's extractor follows the net with torch.fx."""
+    model = build("D", 4, width=1 / 16, image_size=64, generator=seeded()).eval()
+    images = torch.randn(2, 3, 64, 64, generator=seeded(1))
+    names = ["features.4", "features.16", "features.30", "classifier.4"]
     with torch.inference_mode():
-        torch.testing.assert_close(
-            to_dense(model)(images)[:, :, 0, 0], model(images), rtol=1e-4, atol=1e-4
-        )
+        found = create_feature_extractor(model, names)(images)
+        expected = hooked(model, names, images)
+    for name in names:
+        assert torch.equal(found[name], expected[name])
 
 
-def test_dense_twin_is_the_classifier_at_every_position():
-    model = small(classes=5, size=96)  # 3 x 3 maps before the first FC layer
-    images = torch.randn(1, 3, 160, 128, generator=seeded(1))
-    with torch.inference_mode():
-        scores, maps = (
-            to_dense(model)(images),
-            model.features(images),
-        )  # (1, 5, 3, 2), (1, 32, 5, 4)
-        assert scores.shape == (1, 5, 3, 2)
-        for i in range(3):
-            for j in range(2):
-                window = maps[:, :, i : i + 3, j : j + 3].flatten(1)
-                torch.testing.assert_close(
-                    scores[:, :, i, j], model.classifier(window), rtol=1e-4, atol=1e-5
-                )
+def test_the_traced_net_computes_the_same():
+    model = small("D", size=64)
+    images = torch.randn(2, 3, 64, 64, generator=seeded(1))
+    traced = torch.fx.symbolic_trace(model)
+    assert torch.equal(traced(images), model(images))
+    assert "features_0" in {node.name for node in traced.graph.nodes}
 
 
-@pytest.mark.parametrize("q", [224, 256, 288, 384, 512])
-def test_score_map_sizes(q):
-    dense = to_dense(build("D", 2, width=1 / 64, device="meta"))
-    assert dense(torch.empty(1, 3, q, q, device="meta")).shape == (1, 2, q // 32 - 6, q // 32 - 6)
-
-
-def test_dense_twin_shares_the_weights():
+def test_the_whole_net_is_one_graph():
     model = small()
-    dense = to_dense(model)
-    assert {p.data_ptr() for p in dense.parameters()} == {p.data_ptr() for p in model.parameters()}
-    assert dense.training is False and to_dense(model.train()).training is True
+    images = torch.randn(2, 3, 32, 32, generator=seeded(1))
+    compiled = torch.compile(model, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(images), model(images))
+    exported = torch.export.export(model, (images,)).module()
+    torch.testing.assert_close(exported(images), model(images))
 
 
-# ---- bad input -----------------------------------------------------------------------------------------------------------------
+def test_layers_without_a_bias_can_be_drawn():
+    model = nn.Sequential(nn.Conv2d(3, 64, 3, bias=False), nn.Linear(100, 100, bias=False))
+    initialise(model, "paper", seeded())
+    assert model[1].weight.std().item() == pytest.approx(0.1, rel=0.05)
+
+
+# ---- bad input ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("twin", [lambda model: model, to_dense])
@@ -274,31 +294,31 @@ def test_dense_twin_shares_the_weights():
         (
             torch.zeros(3, 32, 32),
             ValueError,
-            "shape (3, 32, 32); four axes (N, 3, H, W) are needed",
+            "images.shape=(3, 32, 32): expected four axes (N, 3, H, W)",
         ),
-        (torch.zeros(1, 1, 3, 32, 32), ValueError, "four axes (N, 3, H, W) are needed"),
+        (torch.zeros(1, 1, 3, 32, 32), ValueError, "expected four axes (N, 3, H, W)"),
         (
             torch.zeros(2, 1, 32, 32),
             ValueError,
-            "images has 1 channels (shape (2, 1, 32, 32)); 3 are needed",
+            "images.shape=(2, 1, 32, 32): expected 3 channels, RGB",
         ),
         (
             torch.zeros(2, 32, 32, 3),
             ValueError,
-            "images has 32 channels (shape (2, 32, 32, 3)); 3 are needed",
+            "images.shape=(2, 32, 32, 3): expected 3 channels, RGB",
         ),
         (
             torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
             TypeError,
-            "dtype torch.uint8; the weights have torch.float32",
+            "images.dtype=torch.uint8: expected torch.float32",
         ),
         (
             torch.zeros(2, 3, 32, 32, dtype=torch.float64),
             TypeError,
-            "convert with images.to(torch.float32)",
+            "images.to(torch.float32)",
         ),
-        ([[0.0]], TypeError, "images is a list; a tensor of shape (N, 3, H, W) is needed"),
-        (torch.zeros(2, 3, 32, 16), ValueError, "images are 32 x 16 pixels; this network takes"),
+        ([[0.0]], TypeError, "type(images)='list': expected a tensor of shape (N, 3, H, W)"),
+        (torch.zeros(2, 3, 32, 16), ValueError, "images.shape=(2, 3, 32, 16): expected "),
     ],
 )
 def test_bad_batches(twin, images, error, message):
@@ -308,11 +328,14 @@ def test_bad_batches(twin, images, error, message):
 
 def test_larger_images_go_to_the_dense_twin():
     model, images = small(), torch.zeros(1, 3, 64, 64)
-    with pytest.raises(ValueError, match=r"exactly 32 x 32; to_dense\(model\) takes larger ones"):
+    with pytest.raises(
+        ValueError, match=r"exactly 32 x 32 pixels; to_dense\(model\) takes larger ones"
+    ):
         model(images)
     assert to_dense(model)(images).shape == (1, 3, 2, 2)
-    with pytest.raises(ValueError, match="at least 32 x 32"):
-        to_dense(model)(torch.zeros(1, 3, 31, 40))
+    for size in ((31, 40), (40, 31)):
+        with pytest.raises(ValueError, match="at least 32 x 32"):
+            to_dense(model)(torch.zeros(1, 3, *size))
 
 
 def test_autocast_may_change_the_dtype():
@@ -323,20 +346,27 @@ def test_autocast_may_change_the_dtype():
 @pytest.mark.parametrize(
     "options, message",
     [
-        ({"num_classes": 0}, "num_classes=0: a whole number of at least 1"),
-        ({"num_classes": 2.5}, "num_classes=2.5: a whole number of at least 1"),
-        ({"width": 0}, "width=0: a multiplier above 0"),
-        ({"width": -1}, "width=-1: a multiplier above 0"),
+        ({"num_classes": 0}, "num_classes=0: expected a whole number of at least 1"),
+        ({"num_classes": 2.5}, "num_classes=2.5: expected a whole number of at least 1"),
+        ({"width": 0}, "width=0: expected a finite number above 0"),
+        ({"width": -1}, "width=-1: expected a finite number above 0"),
         (
             {"image_size": 31},
-            "image_size=31 is too small for D: nothing is left after pool5; at least 32 pixels",
+            "image_size=31: expected at least 32 pixels a side for D; nothing is left after pool5",
         ),
-        ({"image_size": (224, 31)}, "image_size=(224, 31) is too small for D"),
-        ({"image_size": "224"}, "image_size='224': give a positive int, or a pair (height, width)"),
-        ({"dropout": 1.0}, "dropout=1.0: a probability of at least 0 and below 1"),
+        (
+            {"image_size": (224, 31)},
+            "image_size=(224, 31): expected at least 32 pixels a side for D",
+        ),
+        (
+            {"image_size": "224"},
+            "image_size='224': expected a whole number of pixels of at least 1",
+        ),
+        ({"dropout": -0.1}, "dropout=-0.1: expected a probability"),
+        ({"dropout": 1.0}, "dropout=1.0: expected a probability of at least 0 and below 1"),
         (
             {"init": "xavier"},
-            "init='xavier': choose one of 'paper', 'std0.01', 'glorot', 'he', 'torch'",
+            "init='xavier': expected one of 'paper', 'std0.01', 'glorot', 'he', 'torch'",
         ),
     ],
 )
@@ -345,30 +375,13 @@ def test_bad_arguments(options, message):
         build("D", **options)
 
 
+def test_an_unknown_scheme_is_refused_before_anything_is_drawn():
+    with pytest.raises(ValueError, match="init='typo': expected one of"):
+        build("A", init="typo", device="meta")
+
+
 def test_unknown_configuration():
     with pytest.raises(KeyError, match="unknown configuration 'vgg16'; valid names: A, A-LRN"):
         build("vgg16")
-    with pytest.raises(ValueError, match="init='kaiming': choose one of"):
+    with pytest.raises(ValueError, match="init='kaiming': expected one of"):
         initialise(small(), "kaiming")
-
-
-def test_to_dense_needs_a_classifier():
-    with pytest.raises(
-        TypeError,
-        match=r"Linear without a classifier: to_dense needs \.features and a \.classifier",
-    ):
-        to_dense(nn.Linear(3, 2))
-    model = small()
-    for classifier in (None, nn.Sequential(), nn.Linear(3, 2)):
-        bare = copy.copy(model)
-        bare._modules = {**model._modules, "classifier": classifier}
-        with pytest.raises(TypeError, match="Network without a classifier"):
-            to_dense(bare)
-    bare._modules = {**model._modules, "classifier": nn.Sequential(nn.ReLU())}
-    with pytest.raises(TypeError, match="classifier starts with ReLU; to_dense needs an FC layer"):
-        to_dense(bare)
-    bare._modules = {**model._modules, "classifier": nn.Sequential(nn.Linear(7, 2))}
-    with pytest.raises(
-        ValueError, match=r"classifier takes 7 numbers; 32 channels on a 1 x 1 map give 32"
-    ):
-        to_dense(bare)

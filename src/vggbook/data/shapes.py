@@ -1,0 +1,210 @@
+"""The procedural set: pictures of one textured shape each, drawn by (seed, split, index) alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+
+import torch
+from torch import Tensor
+
+from ..checks import choice, needs, number, pair, whole, whole_pair
+from .keyed import hash_keys, uniforms
+from .painting import corners, cover, paint
+from .scenes import COLUMN_COUNT, FRAME_COLUMNS, SHAPES, TEXTURES, Look, draw_scene, frame, rows
+
+SPLITS = ("train", "val", "test")
+_GRIDS = {  # number of classes: shapes, textures
+    4: (2, 2),
+    6: (3, 2),
+    9: (3, 3),
+    12: (4, 3),
+    16: (4, 4),
+    20: (5, 4),
+    24: (6, 4),
+}
+_SCENES_AT_ONCE = 1024
+_PIXELS_AT_ONCE = {"cpu": 2**17, "gpu": 2**24}  # on a CPU what fits the cache
+
+Painter = Callable[..., Tensor]
+Images = Tensor | list[Tensor]  # (N, 3, H, W), or N of (3, H, W) where sizes differ
+
+
+class ShapesDataset:
+    """Pictures of one textured shape each; the class is shape *and* texture: neither alone decides.
+
+    Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter
+    every scene; objects' radii reach from 0.20 (0.13 at difficulty 0.5, 0.10 at 1) to 0.42 of the
+    smallest side; colours, lighting, pose and foreshortening vary. A scene is a function of (seed,
+    split, index) alone, in continuous coordinates: any batch, order, device or size shows the same
+    scene. Splits and indices are hashed by a bijection, so no two samples of the three splits share
+    a scene. Labels go round robin: class = index mod classes.
+
+    split: "train", "val" or "test".
+    n: number of images, up to 2**30.
+    size: smallest side in pixels, or (min, max): drawn per image.
+    classes: 4, 6, 9, 12, 16, 20 or 24, or names "shape-texture" (SHAPES x TEXTURES), for instance
+        to hold classes back.
+    difficulty: 0 (large, strong contrast, no clutter) to 1.
+    aspect: width / height, or (min, max): drawn per image.
+    hint: how far the class fixes the object's paint, 0 (colour says nothing) to 1; colour alone
+        never decides, but without a hint a deep net finds nothing to start from.
+    device: where pictures are drawn; CPU and GPU agree to a grey level.
+
+    Raises ValueError for anything else, naming argument and value.
+    """
+
+    def __init__(
+        self,
+        split: str = "train",
+        n: int = 8192,
+        seed: int = 0,
+        size: int | tuple[int, int] = 96,
+        classes: int | Sequence[str] = 12,
+        difficulty: float = 0.25,
+        aspect: float | tuple[float, float] = 1.0,
+        hint: float = 0.5,
+        device: str | torch.device = "cpu",
+    ):
+        self.split = choice("split", split, SPLITS)
+        self.n = whole("n", n, low=1, high=2**30)
+        self.seed = whole("seed", seed)
+        self.size = whole_pair("size", size, low=8)
+        self.aspect = pair("aspect", aspect, low=0.25)
+        self.difficulty = number("difficulty", difficulty, low=0, high=1)
+        self.hint = number("hint", hint, low=0, high=1)
+        self.classes = _class_names(classes)
+        self.device = torch.device(device)
+        shapes, textures = zip(*(name.split("-") for name in self.classes))
+        turn = torch.arange(len(self.classes), device=self.device) * 0.618  # of the circle of hues
+        rgb = torch.tensor([0, 1 / 3, 2 / 3], device=self.device)
+        hue = 0.5 + 0.5 * torch.cos(2 * math.pi * (turn[:, None] - rgb))  # neighbours far apart
+        self._look = Look(
+            size=self.size,
+            aspect=self.aspect,
+            difficulty=self.difficulty,
+            hint=self.hint,
+            shape_of=torch.tensor([list(SHAPES).index(s) for s in shapes], device=self.device),
+            texture_of=torch.tensor(
+                [list(TEXTURES).index(t) for t in textures], device=self.device
+            ),
+            colour_of=hue[:, None],
+        )
+
+    def __len__(self) -> int:
+        return self.n
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        if not -self.n <= index < self.n:
+            raise IndexError(f"index {index} of {self.n} images")
+        images, labels = self.batch([index % self.n])
+        return images[0], int(labels[0])
+
+    def batch(self, indices: Iterable[int], size: int | None = None) -> tuple[Images, Tensor]:
+        """Images uint8 (N, 3, H, W), labels int64 (N,), on `device`; a list where sizes differ.
+
+        indices: N integers. size: smallest side in pixels, in place of the set's own.
+        """
+        index = self._checked(indices)
+        return self._render(index, size, paint, 3, torch.uint8), self.labels(index)
+
+    def masks(self, indices: Iterable[int], size: int | None = None) -> Images:
+        """Coverage 0..1 of each pixel by the object, float32 (N, 1, H, W), or a list as `batch`."""
+        return self._render(self._checked(indices), size, cover, 1, torch.float32)
+
+    def labels(self, indices: Iterable[int] | None = None) -> Tensor:
+        """Labels int64 (N,); of the whole set without `indices`."""
+        index = self._checked(range(self.n) if indices is None else indices)
+        return index % len(self.classes)
+
+    def boxes(self, indices: Iterable[int]) -> Tensor:
+        """The object's tight bounding box: centre x, centre y, width, height, float32 (N, 4).
+
+        All four are fractions of the image's sides (App. A's parametrisation).
+        """
+        scene = self._scenes(self._checked(indices))
+        xs, ys = corners(scene.outline)  # (N, 96)
+        left, right = xs.aminmax(dim=1)
+        top, bottom = ys.aminmax(dim=1)
+        width, height = scene.width[:, 0], scene.height[:, 0]
+        return torch.stack(
+            [
+                (left + right) / 2 / width,
+                (top + bottom) / 2 / height,
+                (right - left) / width,
+                (bottom - top) / height,
+            ],
+            dim=1,
+        )
+
+    def scales(self, indices: Iterable[int]) -> Tensor:
+        """The object's diameter over the image's smallest side, float32 (N,)."""
+        return 2 * self._scenes(self._checked(indices)).outline.radius[:, 0]
+
+    def _checked(self, indices: Iterable[int]) -> Tensor:
+        values = indices if isinstance(indices, Tensor) else list(indices)
+        index = torch.as_tensor(values, dtype=torch.int64, device=self.device).reshape(-1)
+        if len(index) and not (int(index.min()) >= 0 and int(index.max()) < self.n):
+            reach = f"indices reach from {int(index.min())} to {int(index.max())}"
+            raise IndexError(f"{reach}: expected 0 to {self.n - 1}")
+        return index
+
+    def _numbers(self, index: Tensor, count: int) -> Tensor:
+        return uniforms(hash_keys(self.seed, index * 3 + SPLITS.index(self.split)), count)
+
+    def _scenes(self, index: Tensor):
+        return draw_scene(self._look, self._numbers(index, COLUMN_COUNT), index % len(self.classes))
+
+    def _frames(self, index: Tensor, size: int | None) -> Tensor:
+        """Smallest side, height and width in pixels, int64 (N, 3)."""
+        side, width, height = frame(self._look, self._numbers(index, FRAME_COLUMNS))
+        if size is not None:
+            side = torch.full_like(side, whole("size", size, low=8))
+        parts = [side, torch.floor(side * height + 1e-4), torch.floor(side * width + 1e-4)]
+        return torch.cat(parts, dim=1).long()
+
+    def _render(
+        self, index: Tensor, size: int | None, painter: Painter, channels: int, dtype: torch.dtype
+    ) -> Images:
+        needs(len(index) > 0, "indices", [], "at least one index")
+        frames, which = self._frames(index, size).unique(dim=0, return_inverse=True)
+        pictures: list = [None] * len(index)
+        for f, (side, height, width) in enumerate(frames.tolist()):
+            members = (which == f).nonzero()[:, 0]
+            out = torch.empty(
+                len(members), channels, height, width, dtype=dtype, device=self.device
+            )
+            self._fill(out, index[members], side, painter)
+            if len(frames) == 1:
+                return out
+            for i, picture in zip(members.tolist(), out):
+                pictures[i] = picture
+        return pictures
+
+    def _fill(self, out: Tensor, index: Tensor, side: int, painter: Painter) -> None:
+        """Pictures of one size into `out` (N, C, H, W), a chunk that fits the cache at a time."""
+        # Measured: 1.1 times as fast. Once 28 MiB were freed, glibc keeps later blocks up to that
+        # size, so that the maps of each chunk need no new pages from the system.
+        torch.empty(28 * 2**20, dtype=torch.uint8)
+        height, width = out.shape[2:]
+        y = (torch.arange(height, device=self.device) + 0.5) / side
+        x = (torch.arange(width, device=self.device) + 0.5) / side
+        pixels = _PIXELS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
+        chunk = max(1, pixels // (height * width))
+        for start in range(0, len(index), _SCENES_AT_ONCE):
+            scenes = self._scenes(index[start : start + _SCENES_AT_ONCE])
+            for at in range(0, len(scenes.width), chunk):
+                part = painter(rows(scenes, at, at + chunk), x, y, side)
+                out[start + at : start + at + len(part)] = part
+
+
+def _class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
+    if isinstance(classes, int):
+        shapes, textures = _GRIDS[choice("classes", classes, _GRIDS)]
+        names = [f"{s}-{t}" for s in list(SHAPES)[:shapes] for t in list(TEXTURES)[:textures]]
+        return tuple(names)
+    known = [f"{s}-{t}" for s in SHAPES for t in TEXTURES]
+    names = list(classes)
+    right = len(names) >= 2 and len(set(names)) == len(names) and set(names) <= set(known)
+    needs(right, "classes", names, f"two or more different names among {known}")
+    return tuple(names)

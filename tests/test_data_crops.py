@@ -1,0 +1,179 @@
+"""Rescaling, crops, mirroring and colour, against torchvision and closed forms."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.pictures import noise
+from vggbook.data import as_pixels, colour_shift, isotropic_resize, random_crop_flip
+from vggbook.data.crops import centre_crops, crops_at
+
+few = settings(max_examples=15, deadline=None)
+
+
+@few
+@given(st.integers(20, 70), st.integers(20, 70), st.integers(8, 90))
+def test_isotropic_resize_is_torchvisions(h, w, s):
+    from torchvision.transforms.v2 import functional as tv
+
+    image = noise(3, h, w, seed=h * w)
+    assert torch.equal(isotropic_resize(image, s), tv.resize(image, [s], antialias=True))
+    torch.testing.assert_close(
+        isotropic_resize(image.float(), s), tv.resize(image.float(), [s], antialias=True)
+    )
+    assert min(isotropic_resize(image, s).shape[1:]) == s
+
+
+def test_isotropic_resize_takes_batches_lists_and_a_size_an_image():
+    batch = noise(5, 3, 30, 40)
+    assert isotropic_resize(batch, 24).shape == (5, 3, 24, 32)
+    each = isotropic_resize(batch, [20, 24, 20, 30, 60])
+    assert [x.shape[1] for x in each] == [20, 24, 20, 30, 60]
+    assert all(torch.equal(x, isotropic_resize(b, x.shape[1])) for x, b in zip(each, batch))
+    mixed = isotropic_resize([batch[0], noise(3, 50, 20)], torch.tensor([15, 10]))
+    assert [tuple(x.shape) for x in mixed] == [(3, 15, 20), (3, 25, 10)]
+    with pytest.raises(ValueError, match="S has 2 values: expected one for each of the 5 images"):
+        isotropic_resize(batch, [20, 24])
+    with pytest.raises(ValueError, match="S=0: expected a smallest side of at least 1"):
+        isotropic_resize(batch, 0)
+
+
+def test_random_crop_flip_cuts_what_its_numbers_say():
+    """Pixel values that tell their own place: row in red, column in green."""
+    place = torch.stack(torch.meshgrid(torch.arange(20), torch.arange(30), indexing="ij"))
+    image = torch.cat([place, place[:1]]).to(torch.uint8)
+    n = 4000
+    crops = random_crop_flip(
+        image.expand(n, -1, -1, -1), 16, torch.Generator().manual_seed(0)
+    ).long()
+    assert crops.shape == (n, 3, 16, 16)
+    top, left, right = crops[:, 0, 0, 0], crops[:, 1, 0, 0], crops[:, 1, 0, -1]
+    assert torch.equal(crops[:, 0, :, 3], top[:, None] + torch.arange(16))
+    mirrored = right < left
+    step = torch.where(mirrored[:, None], -torch.arange(16), torch.arange(16))
+    assert torch.equal(crops[:, 1, 5], left[:, None] + step)
+    for values, count in ((top, 5), (torch.minimum(left, right), 15), (mirrored.long(), 2)):
+        found = values.bincount(minlength=count).double()
+        assert len(found) == count and (
+            (found - n / count) ** 2 / (n / count)
+        ).sum() < count - 1 + 5 * math.sqrt(2 * count)
+    again = random_crop_flip(
+        image.expand(n, -1, -1, -1), 16, torch.Generator().manual_seed(0)
+    ).long()
+    assert torch.equal(crops, again)
+    assert not (
+        random_crop_flip(image.expand(64, -1, -1, -1), 16, flip=False)[:, 1].diff(dim=-1) != 1
+    ).any()
+
+
+def test_gather_and_slices_cut_the_same(monkeypatch):
+    """The path for accelerators, run here on the CPU by hiding what the device is."""
+    batch, u = noise(9, 3, 21, 33), torch.rand(9, 3, generator=torch.Generator().manual_seed(4))
+    plain = crops_at(batch, 16, u, True)
+
+    class Elsewhere(torch.Tensor):
+        device = property(lambda self: torch.device("meta"))
+
+    real = torch.Tensor.to
+    monkeypatch.setattr(
+        torch.Tensor,
+        "to",
+        lambda self, *a, **k: self if a[:1] == (torch.device("meta"),) else real(self, *a, **k),
+    )
+    arange = torch.arange
+    monkeypatch.setattr(torch, "arange", lambda *a, device=None, **k: arange(*a, **k))
+    gathered = crops_at(batch.as_subclass(Elsewhere), 16, u, True).as_subclass(torch.Tensor)
+    assert torch.equal(plain, gathered)
+
+
+def test_crops_of_a_list_and_too_large_a_crop():
+    images = [noise(3, 20, 30), noise(3, 41, 22)]
+    assert random_crop_flip(images, 20).shape == (2, 3, 20, 20)
+    with pytest.raises(ValueError, match="crop=24: expected 1 to 20 for images of 20 x 30 pixels"):
+        random_crop_flip(images, 24)
+
+
+def test_colour_shift_has_the_covariance_of_the_eigenvectors():
+    generator = torch.Generator().manual_seed(0)
+    q = torch.linalg.qr(torch.randn(3, 3, generator=generator))[0]
+    values = torch.tensor([3000.0, 400.0, 50.0])
+    base = torch.rand(20_000, 3, 1, 2, generator=generator) * 255
+    moved = colour_shift(base, (values, q), generator) - base
+    assert (moved[..., 0] - moved[..., 1]).abs().max() < 1e-3  # one colour for the whole image
+    shift = moved[:, :, 0, 0]
+    expected = 0.01 * q @ torch.diag(values) @ q.T  # std 0.1
+    assert (torch.cov(shift.T) - expected).abs().max() < 0.05 * expected.diag().max()
+    assert shift.mean(0).abs().max() < 5 * 0.1 * math.sqrt(3000 / 20_000)
+    one = colour_shift(
+        torch.zeros(1, 3, 1, 1), (values, q), alpha=torch.tensor([[0.1, 0.0, 0.0]])
+    ).flatten()
+    torch.testing.assert_close(
+        one, 0.1 * math.sqrt(3000) * q[:, 0]
+    )  # 5.5 grey levels along the first component
+
+
+def test_centre_crops_are_torchvisions():
+    from torchvision.transforms.v2 import functional as tv
+
+    batch = noise(2, 3, 41, 30)
+    for crop in (1, 16, 29, 30):
+        even = (41 - crop) // 2, (30 - crop) // 2  # torchvision rounds halves to even
+        expected = tv.crop(batch, even[0], even[1], crop, crop)
+        assert torch.equal(centre_crops(batch, crop), expected)
+    assert torch.equal(centre_crops(batch, 24)[:, :, :, 0], tv.center_crop(batch, 24)[:, :, :, 0])
+    with pytest.raises(ValueError, match="crop=31: expected 1 to 30 for images of 41 x 30"):
+        centre_crops(batch, 31)
+
+
+def test_resized_on_an_accelerator_is_uint8_again():
+    away = torch.empty(2, 3, 30, 40, dtype=torch.uint8, device="meta")
+    small = isotropic_resize(away, 24)
+    assert small.dtype == torch.uint8 and small.shape == (2, 3, 24, 32)
+
+
+@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32, torch.int64])
+def test_integers_of_any_kind_are_pixels(kind):
+    images = torch.randint(0, 256, (2, 3, 8, 8)).to(kind)
+    assert as_pixels(images).dtype == torch.uint8 and torch.equal(
+        as_pixels(images).to(kind), images
+    )
+    listed = as_pixels([images[0], images[1, :, :5]])
+    assert [tuple(x.shape) for x in listed] == [(3, 8, 8), (3, 5, 8)]
+    assert {x.dtype for x in listed} == {torch.uint8}
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_floating_grey_levels_stay(kind):
+    images = (torch.rand(2, 3, 8, 8) * 255).to(kind)
+    assert as_pixels(images) is images
+    for constant in (0.0, 1.0, 255.0):  # a black picture, and a nearly black one
+        assert as_pixels(torch.full((3, 4, 4), constant).to(kind)).dtype == kind
+
+
+@pytest.mark.parametrize(
+    "images, words",
+    [
+        (torch.tensor([-1, 255]), "int64 from -1 to 255: expected 0 to 255"),
+        (torch.tensor([0, 256]), "int64 from 0 to 256"),
+        (torch.tensor([0.0, 1.0]), "float32 from 0 to 1: .*multiply images of 0 to 1 by 255"),
+        (torch.tensor([0.2, 0.7]), "float32 from 0.2 to 0.7"),
+        (torch.tensor([-2.1, 2.6]), "from -2.1 to 2.6: .*not standardised"),
+        (torch.tensor([-123.0, 151.0]), "from -123 to 151: .*no mean subtracted"),
+        (torch.tensor([0.0, 65535.0]), "from 0 to 65535"),
+        (torch.tensor([0.0, float("nan")]), "nan"),
+        (torch.tensor([0.0, float("inf")]), "inf"),
+    ],
+)
+def test_what_is_no_grey_level_is_refused_with_its_range(images, words):
+    with pytest.raises(ValueError, match=words):
+        as_pixels(images)
+
+
+def test_kinds_that_hold_no_grey_levels():
+    for kind in (torch.bool, torch.complex64):
+        with pytest.raises(TypeError, match=r"expected integers 0\.\.255"):
+            as_pixels(torch.zeros(3, 4, 4).to(kind))
+    assert as_pixels(torch.empty(0, 3, 8, 8)).numel() == 0

@@ -1,0 +1,222 @@
+"""The loader: the documented steps, in an order that can be taken up again anywhere."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vggbook.data import ArrayDataset, Loader, ShapesDataset, in_memory, isotropic_resize
+
+few = settings(max_examples=15, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return ShapesDataset("train", 240, seed=3, size=48)
+
+
+@pytest.fixture(scope="module")
+def held(shapes):
+    return in_memory(shapes)
+
+
+def loader(dataset, **options):
+    options = {
+        "batch_size": 24,
+        "crop": 32,
+        "scales": (32, 56),
+        "mean": [120, 110, 100],
+        "seed": 5,
+        **options,
+    }
+    return Loader(dataset, **options)
+
+
+COLOUR = (torch.tensor([3000.0, 300, 30]), torch.eye(3))
+
+
+def stacked(batches):
+    return [torch.cat(parts) for parts in zip(*batches)]
+
+
+def same(a, b):
+    return len(a) == len(b) and all(torch.equal(x, y) for p, q in zip(a, b) for x, y in zip(p, q))
+
+
+def test_an_epoch_shows_every_image_once_and_the_next_in_another_order(held):
+    first, second = (stacked(loader(held).epoch(e)) for e in (0, 1))
+    assert sorted(first[2].tolist()) == sorted(second[2].tolist()) == list(range(240))
+    assert first[2].tolist() != second[2].tolist() and first[2].tolist() != list(range(240))
+    assert first[0].dtype == torch.float32 and first[0].shape == (240, 3, 32, 32)
+    assert torch.equal(first[1], first[2] % 12)
+
+
+def test_the_loader_does_the_documented_steps_and_subtracts_the_mean_only(held):
+    plain = loader(held, scales=40, flip=False)
+    for images, _, indices in list(plain.epoch(0))[:2]:
+        for image, i in zip(images, indices.tolist()):
+            scaled = (
+                isotropic_resize(held.images[i], 40).float()
+                - torch.tensor([120.0, 110, 100])[:, None, None]
+            )
+            windows = scaled.unfold(1, 32, 1).unfold(2, 32, 1)  # (3, 9, 9, 32, 32)
+            assert (windows == image[:, None, None]).all(0).all(-1).all(
+                -1
+            ).sum() == 1  # exactly one of the 81 crops
+    centre = next(loader(held, scales=40, augment=False, shuffle=False).epoch(0))
+    scaled = isotropic_resize(held.images[:24], 40)[:, :, 4:36, 4:36].float()
+    assert torch.equal(centre[0], scaled - torch.tensor([120.0, 110, 100])[:, None, None])
+    assert torch.equal(
+        next(loader(held, gain=0.5).epoch(0))[0], 0.5 * next(loader(held).epoch(0))[0]
+    )
+
+
+def test_every_scale_of_the_range_is_drawn():
+    """A ramp of four levels a pixel on 64 pixels: the crop's first and last column tell S."""
+    ramp = (4 * torch.arange(64)).to(torch.uint8).expand(240, 3, 64, 64)
+    set_of_ramps = ArrayDataset(ramp, torch.zeros(240), ["ramp"])
+    options = {"crop": 24, "scales": (32, 35), "flip": False, "mean": [0] * 3}
+    seen = []
+    for e in range(4):
+        images = stacked(loader(set_of_ramps, **options).epoch(e))[0]
+        seen.append(23 * 256 / (images[:, 0, 5, -1] - images[:, 0, 5, 0]))
+    counts = torch.cat(seen).round().long().bincount()[32:]
+    assert len(counts) == 4 and ((counts - 240) ** 2 / 240).sum() < 3 + 5 * math.sqrt(6)
+
+
+@pytest.fixture(scope="module")
+def whole(held):
+    return {e: list(loader(held, colour=COLOUR).epoch(e)) for e in (0, 7)}
+
+
+@few
+@given(epoch=st.sampled_from([0, 7]), start=st.integers(0, 10), world=st.sampled_from([1, 2, 3]))
+def test_an_interrupted_epoch_goes_on_bit_for_bit(held, whole, epoch, start, world):
+    ranks = [
+        loader(held, colour=COLOUR, rank=r, world_size=world).epoch(epoch, start=start)
+        for r in range(world)
+    ]
+    together = [stacked(parts) for parts in zip(*ranks)]  # the ranks' parts of each global batch
+    assert same(whole[epoch][start:], together)
+
+
+def test_workers_and_memory_change_nothing(shapes, held):
+    whole = list(loader(held).epoch(2))
+    assert same(whole, list(loader(shapes).epoch(2)))
+    assert same(whole[8:], list(loader(held, workers=2).epoch(2, start=8)))
+
+
+def test_colour_noise_is_one_colour_an_image_of_the_given_spread():
+    grey = ArrayDataset(
+        torch.full((3000, 3, 8, 8), 128, dtype=torch.uint8), torch.zeros(3000), ["x"]
+    )
+    colour = (torch.tensor([2500.0, 400, 100]), torch.eye(3))
+    x = stacked(
+        loader(grey, batch_size=1000, crop=8, scales=8, mean=[128] * 3, colour=colour).epoch(0)
+    )[0]
+    assert (x.amax((2, 3)) == x.amin((2, 3))).all()
+    torch.testing.assert_close(
+        x[:, :, 0, 0].std(0), torch.tensor([5.0, 2.0, 1.0]), rtol=0.08, atol=0
+    )
+    quiet = stacked(
+        loader(
+            grey, batch_size=1000, crop=8, scales=8, mean=[128] * 3, colour=colour, augment=False
+        ).epoch(0)
+    )[0]
+    assert (quiet == 0).all()
+
+
+def test_a_short_last_batch_is_dropped_in_training_and_kept_in_validation(held):
+    assert (
+        len(loader(held, batch_size=100)) == 2 == len(list(loader(held, batch_size=100).epoch(0)))
+    )
+    sizes = [len(y) for _, y, _ in loader(held, batch_size=100, shuffle=False).epoch(0)]
+    assert sizes == [100, 100, 40]
+    parts = [
+        stacked(loader(held, batch_size=100, shuffle=False, rank=r, world_size=4).epoch(0))[2]
+        for r in range(4)
+    ]
+    assert sorted(torch.cat(parts).tolist()) == list(range(240))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"scales": 31}, "scales=31: expected a smallest side S of at least crop=32"),
+        (
+            {"scales": (64, 40)},
+            r"scales=\(64, 40\): expected a whole number of at least 1, or a pair \(smaller, ",
+        ),
+        (
+            {"scales": (32, 40), "augment": False},
+            "expected one smallest side S where augment=False",
+        ),
+        (
+            {"batch_size": 25, "world_size": 2},
+            "batch_size=25: expected a positive multiple of the 2 processes",
+        ),
+        ({"batch_size": 0}, "batch_size=0: expected a whole number of at least 1"),
+        ({"batch_size": 241}, "batch_size=241: the data set has only 240 images"),
+        ({"rank": 2, "world_size": 2}, "rank=2: expected a whole number from 0 to 1"),
+        ({"on_error": "ignore"}, "on_error='ignore': expected one of 'error', 'skip'"),
+        ({"mean": [1.0]}, "expected the mean RGB, 3 values"),
+    ],
+)
+def test_the_loader_refuses(held, options, message):
+    with pytest.raises(ValueError, match=message):
+        loader(held, **options)
+    with pytest.raises(ValueError, match="start=11: expected a whole number from 0 to 10"):
+        next(loader(held).epoch(0, start=11))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_draws_and_feeds_the_same(shapes, held):
+    there = ShapesDataset("train", 240, seed=3, size=48, device="cuda")
+    images = there.batch(range(240))[0]
+    assert images.is_cuda and (images.cpu().int() - held.images.int()).abs().max() <= 1
+    kept = ArrayDataset(held.images.cuda(), held.labels, held.classes)
+    for mine, theirs in zip(loader(held).epoch(1), loader(kept, device="cuda").epoch(1)):
+        assert (
+            theirs[0].is_cuda
+            and (mine[0] - theirs[0].cpu()).abs().max() <= 1
+            and torch.equal(mine[2], theirs[2])
+        )
+
+
+def test_a_gpu_gets_pinned_memory_and_is_not_read_by_workers(held, monkeypatch):
+    """The accelerator's branch, run on the CPU by pretending where things lie."""
+    asked = {}
+
+    class Recorder(torch.utils.data.DataLoader):
+        def __init__(self, source, **options):
+            asked.update(options)
+            super().__init__(source, batch_size=None, sampler=options["sampler"])
+
+    monkeypatch.setattr("vggbook.data.loader.DataLoader", Recorder)
+    plain = list(loader(held, workers=2).epoch(0))
+    assert asked["num_workers"] == 2 and asked["pin_memory"] is False
+    assert same(plain, list(loader(held).epoch(0)))
+
+    class Away:
+        device = "cuda"
+        classes = held.classes
+
+        def __len__(self):
+            return len(held)
+
+    with pytest.raises(ValueError, match="workers=1: expected 0, since a set on a GPU"):
+        loader(Away(), workers=1)
+    assert loader(Away(), workers=0).workers == 0
+
+
+@pytest.mark.parametrize("name", ["flip", "shuffle", "augment", "drop_last"])
+def test_flags_are_true_or_false(held, name):
+    with pytest.raises(ValueError, match=f"{name}='no': expected True or False"):
+        loader(held, **{name: "no"})
+
+
+def test_drop_last_can_be_said(held):
+    assert len(loader(held, batch_size=100, drop_last=False)) == 3
+    assert len(loader(held, batch_size=100, shuffle=False, drop_last=True)) == 2

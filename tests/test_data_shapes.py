@@ -1,0 +1,196 @@
+"""The procedural set: scenes, boxes, masks, classes, and what is refused."""
+
+import math
+import subprocess
+import sys
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vggbook.data import ShapesDataset, hash_keys
+
+few = settings(max_examples=15, deadline=None)
+
+
+@pytest.fixture(scope="module")
+def shapes():
+    return ShapesDataset("train", 240, seed=3, size=48)
+
+
+@few
+@given(st.lists(st.integers(0, 239), min_size=1, max_size=9), st.sampled_from([24, 48, 61]))
+def test_a_sample_depends_on_its_index_alone(shapes, indices, size):
+    images, labels = shapes.batch(indices, size=size)
+    assert images.dtype == torch.uint8 and images.shape == (len(indices), 3, size, size)
+    for i, image, label in zip(indices, images, labels):
+        alone, its = ShapesDataset("train", 1000, seed=3, size=size)[
+            i
+        ]  # another n and another order
+        assert torch.equal(image, alone) and its == label == i % 12
+
+
+def test_splits_seeds_and_indices_never_share_a_scene():
+    sets = [
+        ShapesDataset(split, 2000, seed=seed, size=8)
+        for split in ("train", "val", "test")
+        for seed in (0, 1)
+    ]
+    images = torch.cat([s.batch(range(2000))[0] for s in sets]).flatten(1)
+    assert len(images.unique(dim=0)) == len(images)
+    keys = [
+        hash_keys(0, torch.arange(50_000) * 3 + k) for k in range(3)
+    ]  # what every draw of a scene starts from
+    assert len(torch.cat(keys).unique()) == 150_000
+
+
+def test_the_same_scene_at_any_size(shapes):
+    large, small = (shapes.batch(range(40), size=s)[0].float() for s in (192, 48))
+    averaged = torch.nn.functional.avg_pool2d(large, 4)
+    assert (averaged - small).abs().mean() < 6  # grey levels; another scene differs by far more
+    assert (averaged.roll(1, 0) - small).abs().mean() > 40
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.6, 0.7])
+def test_boxes_bound_the_object(aspect):
+    s = ShapesDataset("val", 60, size=160, classes=24, aspect=aspect)
+    index = torch.arange(60)
+    masks, boxes = s.masks(index)[:, 0] > 0.5, s.boxes(index)
+    height, width = masks.shape[1:]
+    assert (min(height, width), width > height) == (160, aspect > 1)
+    for mask, (cx, cy, w, h) in zip(masks, boxes.tolist()):
+        rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
+        seen = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
+        box = [
+            (cx - w / 2) * width,
+            (cy - h / 2) * height,
+            (cx + w / 2) * width,
+            (cy + h / 2) * height,
+        ]
+        assert (
+            max(abs(a - b) for a, b in zip(seen, box)) < 4
+        )  # a sharp corner covers less than half of its last pixels
+        assert min(cx - w / 2, cy - h / 2, 1 - cx - w / 2, 1 - cy - h / 2) > -1e-5
+
+
+def test_object_scale_varies_and_is_the_one_that_is_drawn():
+    s = ShapesDataset("train", 600, classes=["disc-stripes", "disc-dots"], size=64, difficulty=0)
+    scales = s.scales(range(600))
+    area = s.masks(range(600)).sum((1, 2, 3)) / 64**2
+    torch.testing.assert_close(area, math.pi * scales**2 / 4, rtol=0.03, atol=0)
+    hard = ShapesDataset("train", 2000, difficulty=0.5).scales(range(2000))
+    assert hard.max() / hard.min() > 3
+
+
+@pytest.mark.parametrize("classes", [4, 6, 9, 12, 16, 20, 24])
+def test_neither_shape_nor_texture_decides(classes):
+    names = [name.split("-") for name in ShapesDataset(classes=classes).classes]
+    shapes, textures = {s for s, _ in names}, {t for _, t in names}
+    assert (
+        len(names) == classes == len(shapes) * len(textures) and min(len(shapes), len(textures)) > 1
+    )
+
+
+def test_classes_are_balanced_and_held_back_ones_are_other_pictures():
+    s = ShapesDataset("test", 120, classes=["star-bars", "hexagon-bars", "spark-dots"])
+    assert s.labels().bincount().tolist() == [40, 40, 40] and len(s) == 120
+    assert s.batch([4])[1].item() == 1 and s.classes[1] == "hexagon-bars"
+
+
+def test_shapes_and_textures_look_as_named():
+    """Corners from the silhouette: its area over that of the bounding circle."""
+    n_sided = {"square": 4, "triangle": 3, "hexagon": 6}
+    for name, n in n_sided.items():
+        s = ShapesDataset(
+            "train", 8, classes=[f"{name}-dots", f"{name}-checks"], size=200, difficulty=0
+        )
+        area = s.masks(range(8)).sum((1, 2, 3)) / 200**2
+        r = s.scales(range(8)) / 2
+        torch.testing.assert_close(
+            area, n / 2 * math.sin(2 * math.pi / n) * r**2, rtol=0.02, atol=0
+        )
+
+
+def test_mixed_sizes_and_aspects_come_as_a_list():
+    s = ShapesDataset("train", 40, size=(32, 64), aspect=(0.6, 1.7))
+    images, labels = s.batch(range(40))
+    assert isinstance(images, list) and len({x.shape for x in images}) > 20 and len(labels) == 40
+    assert all(
+        32 <= min(x.shape[1:]) <= 64 and max(x.shape[1:]) <= 1.7 * min(x.shape[1:]) for x in images
+    )
+    assert torch.equal(images[7], s[7][0])
+    assert {min(x.shape[1:]) for x in s.batch(range(10), size=40)[0]} == {40}
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"split": "dev"}, "split='dev': expected one of 'train', 'val', 'test'"),
+        ({"n": 0}, "n=0: expected a whole number from 1 to"),
+        ({"classes": 13}, "classes=13: expected one of 4, 6"),
+        (
+            {"classes": ["disc-dots", "disc-plaid"]},
+            "classes=.*disc-plaid.*expected two or more different names",
+        ),
+        ({"classes": ["disc-dots"]}, "expected two or more"),
+        ({"difficulty": 1.5}, "difficulty=1.5: expected a number from 0 to 1"),
+        ({"size": (96, 64)}, r"size=\(96, 64\): expected a whole number of at least 8, or a pair"),
+        ({"size": 4}, "size=4: expected a whole number of at least 8"),
+        ({"size": "big"}, "size='big': expected a whole number"),
+        ({"aspect": 0.1}, "aspect=0.1: expected a number of at least 0.25"),
+    ],
+)
+def test_shapes_refuse(options, message):
+    with pytest.raises(ValueError, match=message):
+        ShapesDataset(**options)
+
+
+def test_indices_out_of_range(shapes):
+    with pytest.raises(IndexError, match="indices reach from 3 to 240: expected 0 to 239"):
+        shapes.batch([3, 240])
+    with pytest.raises(IndexError, match="index 240 of 240 images"):
+        shapes[240]
+    assert torch.equal(shapes[-1][0], shapes[239][0])
+
+
+def test_the_hint_ties_colour_to_the_class_and_can_be_switched_off():
+    def spread(hint):
+        """Variance of class means over variance within classes, of each object's mean colour."""
+        s = ShapesDataset("train", 1200, classes=6, size=48, difficulty=0, hint=hint)
+        images, labels = s.batch(range(1200))
+        cover = s.masks(range(1200))
+        colour = (images * cover).sum((2, 3)) / cover.sum((2, 3))  # (N, 3)
+        means = torch.stack([colour[labels == k].mean(0) for k in range(6)])
+        within = torch.stack([colour[labels == k].var(0) for k in range(6)]).mean()
+        return float(means.var(0).mean() / within)
+
+    assert spread(0) < 0.05 < spread(0.5) < spread(1)
+
+
+@pytest.mark.parametrize("hint", [-0.1, 1.5])
+def test_a_hint_out_of_range_is_refused(hint):
+    with pytest.raises(ValueError, match=f"hint={hint}"):
+        ShapesDataset("train", 10, hint=hint)
+
+
+def test_importing_and_drawing_stay_light():
+    code = """
+import sys
+from vggbook.data import *
+from vggbook.book.photos import photograph
+
+photograph()
+ShapesDataset().batch([0])
+heavy = {"torchvision", "matplotlib", "sklearn", "scipy", "pandas"}
+sys.exit(sorted(heavy & set(sys.modules)) or 0)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_index_and_a_size_that_is_none():
+    with pytest.raises(ValueError, match=r"indices=\[\]: expected at least one index"):
+        ShapesDataset().batch([])
+    with pytest.raises(ValueError, match="size=7: expected a whole number of at least 8"):
+        ShapesDataset().batch([0], size=7)

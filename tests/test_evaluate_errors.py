@@ -1,0 +1,165 @@
+"""Errors over a data set against scikit-learn; bad labels, classes and files."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.metrics import confusion_matrix, top_k_accuracy_score
+
+from tests.nets import net, pictures
+from vggbook.data import ArrayDataset, UnreadableImage
+from vggbook.evaluate import Evaluation, evaluate, predict
+
+
+def small_set(n=41, classes=7):
+    images = pictures([(70 + i % 3, 80) for i in range(n)])
+    return ArrayDataset(images, torch.arange(n) % classes, [f"class {i}" for i in range(classes)])
+
+
+class Plain:
+    """The set as torchvision's are: one item at a time, PIL images; some cannot be read."""
+
+    def __init__(self, data, broken=()):
+        self.data = data
+        self.broken = broken
+        self.classes = data.classes
+
+    def __len__(self):
+        return len(self.data)
+
+    def __getitem__(self, i):
+        if i in self.broken:
+            raise OSError(f"picture-{i}.jpg: truncated")
+        image, label = self.data[i]
+        return Image.fromarray(image.permute(1, 2, 0).numpy()), label
+
+
+def test_evaluate_agrees_with_scikit_learn():
+    model = net()
+    data = small_set()
+    result = evaluate(model, data, scales=(64, 72), block=8)
+    p = predict(model, data.images, scales=(64, 72)).numpy()
+    truth = data.labels.numpy()
+    confusion = confusion_matrix(truth, p.argmax(1), labels=range(7))
+    assert np.array_equal(result.confusion.numpy(), confusion)
+    for k, error in ((1, result.top1), (5, result.top5)):
+        accuracy = top_k_accuracy_score(truth, p, k=k, labels=range(7))
+        assert error == pytest.approx(100 * (1 - accuracy))
+    for c in range(7):
+        share = np.mean(p.argmax(1)[truth == c] != c)
+        assert result.per_class[c] == pytest.approx(100 * share, abs=1e-4)
+    assert result.n == 41 and "41 images" in str(result) and "skipped" not in str(result)
+    assert json.loads(json.dumps(result.as_dict())) == {
+        "n": 41,
+        "top1": result.top1,
+        "top5": result.top5,
+        "confusion": confusion.tolist(),
+        "skipped": {},
+    }
+
+
+def test_a_result_by_hand():
+    confusion = torch.tensor([[3, 1], [2, 0]])
+    result = Evaluation(confusion, torch.tensor([4, 1]), ("a", "b"), {7: "b.jpg: empty"})
+    assert (result.n, result.top1, round(result.top5, 4)) == (6, 50.0, 16.6667)
+    assert result.per_class.tolist() == [25.0, 100.0]
+    assert str(result) == (
+        "top-1 error 50.00 %, top-5 error 16.67 % (6 images, 2 classes, 1 skipped)"
+    )
+
+
+def test_evaluate_holds_one_block_at_a_time_and_reads_plain_datasets():
+    data = small_set()
+    asked = []
+
+    class Watched(ArrayDataset):
+        def batch(self, indices, size=None):
+            asked.append(len(indices))
+            return super().batch(indices, size)
+
+    reference = evaluate(net(), data, scales=64)
+    assert torch.equal(evaluate(net(), Plain(data), scales=64).confusion, reference.confusion)
+    watched = Watched(data.images, data.labels, data.classes)
+    assert torch.equal(evaluate(net(), watched, scales=64, block=4).confusion, reference.confusion)
+    assert max(asked) == 4 and sum(asked) == 41
+
+
+def test_keywords_reach_predict():
+    model = net()
+    data = small_set(21)
+    for options in (
+        {"method": "multi_crop", "grid": 1},
+        {"flip": False},
+        {"average": "logit"},
+        {"preprocess": lambda x: x.float() / 100},
+        {"dtype": torch.bfloat16},
+    ):
+        p = predict(model, data.images, **{"scales": 70, **options})
+        best = p.argmax(1)
+        confusion = evaluate(model, data, **{"scales": 70, **options}).confusion
+        expected = confusion_matrix(data.labels, best, labels=range(7))
+        assert np.array_equal(confusion.numpy(), expected)
+
+
+@pytest.mark.parametrize("block", [1, 3, 64])
+def test_unreadable_images_are_skipped_and_named(block):
+    data = small_set(20)
+    broken = (0, 1, 2, 11)
+    kept = [i for i in range(20) if i not in broken]
+    rest = ArrayDataset([data.images[i] for i in kept], data.labels[kept], data.classes)
+    found = evaluate(net(), Plain(data, broken), scales=64, block=block, on_error="skip")
+    assert torch.equal(found.confusion, evaluate(net(), rest, scales=64).confusion)
+    assert list(found.skipped) == list(broken) and found.n == 16
+    assert "picture-11.jpg: truncated" in found.skipped[11]
+    assert list(found.as_dict()["skipped"]) == ["0", "1", "2", "11"]
+    with pytest.raises(UnreadableImage, match=r"picture-0\.jpg: truncated"):
+        evaluate(net(), Plain(data, broken), scales=64, block=block)
+    with pytest.raises(UnreadableImage, match=r"none of 20 images: .*picture-0\.jpg"):
+        evaluate(net(), Plain(data, range(20)), scales=64, block=block, on_error="skip")
+
+
+def test_a_bar_where_it_is_asked_for(capsys):
+    evaluate(net(), small_set(9), scales=64, block=3, progress=True)
+    assert "3/3" in capsys.readouterr().err
+    evaluate(net(), small_set(9), scales=64, block=3)
+    assert capsys.readouterr().err == ""
+
+
+def test_labels_and_classes_are_checked():
+    data = small_set()
+    model = net()
+
+    class Unlabelled(Plain):
+        def __getitem__(self, i):
+            return self.data[i][0], None
+
+    class ImagesOnly(Plain):
+        def __getitem__(self, i):
+            return self.data[i][0]
+
+    for dataset in (Unlabelled(data), ImagesOnly(data)):
+        with pytest.raises(ValueError, match=r"dataset\[0\]=.*: expected \(image, label\)"):
+            evaluate(model, dataset, scales=64)
+    data.labels[20] = 7
+    with pytest.raises(ValueError, match=r"label 7 of image 20: expected 0 to 6"):
+        evaluate(model, data, scales=64, block=16)
+    with pytest.raises(ValueError, match="classes of dataset=7: expected the network's, 5"):
+        evaluate(net(classes=5), data, scales=64)
+    with pytest.raises(ValueError, match="images of dataset=0: expected at least one"):
+        evaluate(model, [], scales=64)
+    for options, message in (
+        ({"block": 0}, "block=0: expected a whole number of at least 1"),
+        ({"on_error": "ignore"}, "on_error='ignore': expected one of 'error', 'skip'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            evaluate(model, small_set(3), scales=64, **options)
+
+
+def test_a_plain_list_has_classes_by_number():
+    data = small_set(14)
+    pairs = [data[i] for i in range(14)]
+    found = evaluate(net(), pairs, scales=64)
+    assert found.classes == tuple(range(7))
+    assert torch.equal(found.confusion, evaluate(net(), data, scales=64).confusion)

@@ -1,0 +1,254 @@
+"""Sizes of the chapters' runs: two profiles, chosen by what PyTorch sees; bands; the progress bar;
+estimates; the gpu path.
+"""
+
+import io
+import re
+import sys
+
+import gpu_path
+import pytest
+import torch
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
+
+import vggbook.book.estimate as estimates
+from tools.notebook import pick
+from vggbook import build
+from vggbook.book import bands, profiles, progress
+from vggbook.paper import load_yaml
+
+CHAPTERS = sorted(key[8:] for key in profiles.read("gpu") if key.startswith("chapter_"))
+
+
+# The profiles
+
+
+def test_there_are_two_profiles_and_each_can_be_loaded():
+    folder = ROOT / "src/vggbook/book/profiles"
+    assert {p.stem for p in folder.glob("*.yaml")} == set(profiles.NAMES) == {"cpu", "gpu"}
+    for profile in profiles.NAMES:
+        loaded = profiles.load(profile)
+        assert loaded.profile == profile and isinstance(loaded.seed, int)
+    assert (profiles.load("cpu").device, profiles.load("gpu").device) == ("cpu", "cuda")
+
+
+def test_only_what_pytorch_sees_chooses(monkeypatch):
+    for ci in ("true", ""):
+        monkeypatch.setenv("CI", ci)
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+        assert profiles.load().profile == profiles.choose() == "cpu"
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        assert profiles.load("auto").profile == profiles.choose() == "gpu"
+
+
+def test_nothing_chooses_by_the_variable_of_continuous_integration():
+    """The variable may be unset, never read or set."""
+    pattern = re.compile(r"""environ\W+(get\W+)?CI\b|getenv\W+CI\b|\$\{?CI\b|\bCI=|export CI\b""")
+    files = [p for d in ("src", "tools", ".ci") for p in (ROOT / d).rglob("*") if p.is_file()]
+    files += [ROOT / "Makefile", ROOT / "tests/conftest.py"]
+    texts = {p: p.read_text(encoding="utf-8", errors="replace") for p in files}
+    named = [p.name for p, text in texts.items() if p.suffix != ".pyc" and pattern.search(text)]
+    assert named == []
+    assert "PROFILE ?=" not in texts[ROOT / "Makefile"], "the environment must not choose"
+
+
+def test_both_profiles_have_the_same_settings():
+    data = [load_yaml(ROOT / f"src/vggbook/book/profiles/{p}.yaml") for p in profiles.NAMES]
+    keys = [{section: sorted(values or {}) for section, values in each.items()} for each in data]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.parametrize("profile", ["fast", "", None, "CPU", "ci", "laptop", 3, ["cpu"]])
+def test_an_unknown_profile(profile):
+    message = f"profile={profile!r}: expected one of 'auto', 'cpu', 'gpu'"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        profiles.load(profile)
+
+
+def test_a_chapter_without_settings_and_a_wrong_switch():
+    with pytest.raises(ValueError, match=r"chapter='99': expected one with settings, '05'"):
+        profiles.load("cpu", chapter="99")
+    with pytest.raises(ValueError, match=r"strict='yes': expected True or False"):
+        profiles.load("cpu", strict="yes")
+
+
+def test_settings_know_whether_a_reader_changed_them():
+    settings = profiles.load("cpu", chapter="06", strict=True)
+    assert settings.strict and not settings.changed
+    settings.train += 1
+    assert settings.changed
+    settings.train -= 1
+    assert not settings.changed
+    settings.recipe["lr"] = 1.0
+    assert settings.changed
+    assert profiles.load("cpu", chapter="06").recipe["lr"] != 1.0, "one reader's edit is his own"
+
+
+# Bands
+
+
+@pytest.mark.parametrize(
+    "strict, profile, edit, stops",
+    [
+        (True, "cpu", False, True),
+        (True, "cpu", True, False),
+        (True, "gpu", False, False),
+        (False, "cpu", False, False),
+    ],
+)
+def test_a_missed_band_stops_only_the_book_at_its_own_sizes(capsys, strict, profile, edit, stops):
+    settings = profiles.load(profile, chapter="06", strict=strict)
+    if edit:
+        settings.train = 7
+    assert bands.expect(True, "a net did not learn", settings) is True
+    assert capsys.readouterr().out == ""
+    if stops:
+        with pytest.raises(bands.BandMissed, match="a net did not learn"):
+            bands.expect(False, "a net did not learn", settings)
+    else:
+        assert bands.expect(False, "a net did not learn", settings) is False
+        assert "a net did not learn" in capsys.readouterr().out
+
+
+# The progress bar
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@given(st.lists(st.integers(), max_size=20))
+def test_progress_passes_everything_on(items):
+    assert list(progress(items)) == items
+    assert list(progress(iter(items), total=len(items))) == items
+
+
+def test_progress_shows_itself_in_a_terminal_and_vanishes(monkeypatch):
+    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
+    for stream in (Terminal(), io.StringIO()):
+        monkeypatch.setattr(sys, "stderr", stream)
+        assert list(progress(range(3), title="nets")) == [0, 1, 2]
+        shown = stream.getvalue()
+        assert ("nets" in shown) == stream.isatty()
+        assert shown.rstrip("\r").split("\r")[-1].strip() == ""  # the last thing drawn is nothing
+
+
+def test_progress_leaves_no_trace_in_a_kernel(monkeypatch):
+    """In a notebook one display is updated and ends empty; while a page is made there is none."""
+    import IPython
+    import IPython.display as shown
+
+    class Shell:
+        kernel = object()
+
+    texts = []
+
+    class Handle:
+        def update(self, data, raw):
+            texts.append(data["text/plain"])
+
+    monkeypatch.setattr(IPython, "get_ipython", Shell)
+    monkeypatch.setattr(shown, "display", lambda *a, **k: Handle())
+    monkeypatch.setattr("vggbook.book.progress.SECONDS", 0.0, raising=False)
+    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
+    assert list(progress(range(3), title="nets")) == [0, 1, 2]
+    assert any("nets" in text for text in texts) and texts[-1] == ""
+    texts.clear()
+    monkeypatch.setenv("VGGBOOK_QUIET", "1")
+    assert list(progress(range(3))) == [0, 1, 2] and texts == []
+
+
+# Estimates
+
+
+@pytest.mark.parametrize("chapter", estimates.WORK)
+def test_every_chapter_fits_a_t4_and_an_h100(chapter):
+    for device, limit in (("T4", 600), ("H100", 180)):
+        found = profiles.estimate(chapter, device)
+        assert 0 < found.seconds <= limit and found.memory < 14e9
+        assert f"on a{'n' * (device[0] in 'AEH')} {device} (estimated)" in str(found)
+
+
+def test_every_chapter_with_sizes_for_a_gpu_has_its_estimate():
+    assert set(estimates.WORK) == set(CHAPTERS)
+    assert profiles.estimate("01", "T4") is None
+    with pytest.raises(ValueError, match="device='A100': expected one of 'T4', 'H100'"):
+        profiles.estimate("05", "A100")
+    with pytest.raises(ValueError, match="chapter='01': expected one of"):
+        estimates.jobs("01")
+
+
+@pytest.mark.parametrize("net, width", [("A", 0.25), ("D", 0.125)])
+def test_a_job_counts_what_pytorch_counts(net, width):
+    """A training step's multiply-adds by PyTorch's own counter; it leaves out the images' gradients
+    in the first layer.
+    """
+    job = estimates.Job(net, 32, width, images=4, batch=2)
+    model = build(net, width=width, image_size=32)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(4, 3, 32, 32)).sum().backward()
+    first = 2 * 4 * 32 * 32 * 27 * model.features[0].out_channels
+    assert 2 * job.macs == counter.get_total_flops() + first
+    forward = estimates.Job(net, 32, width, 4, 2, training=False)
+    assert job.macs == 3 * forward.macs and job.steps == 2
+
+
+# The shrunk profile and the gpu path
+
+
+def kinds(value):
+    if isinstance(value, dict):
+        return {k: kinds(v) for k, v in value.items()}
+    return "number" if isinstance(value, int | float) else type(value)
+
+
+def test_the_shrunk_profile_keeps_names_types_and_methods():
+    whole, small = profiles.read("gpu"), profiles.shrunk("gpu")
+    assert small["common"] == {**whole["common"], "device": "cpu"}
+    assert kinds(small) == kinds(whole)
+    for chapter, values in small.items():
+        for key, value in values.items():
+            texts = isinstance(value, str) or (
+                isinstance(value, list) and isinstance(value[0], str)
+            )
+            if texts and key != "device":
+                assert value == whole[chapter][key], "nets, data and number formats stay"
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                assert value <= whole[chapter][key]
+
+
+def test_the_archive_has_the_form_of_the_published_one(tmp_path, monkeypatch):
+    from torchvision import datasets
+
+    name, digest = gpu_path.imagenette(tmp_path)
+    with gpu_path.served(tmp_path) as address:
+        archives = {"320px": (f"{address}/{name}", digest)}
+        monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", archives)
+        for split in ("train", "val"):
+            found = datasets.Imagenette(tmp_path / "root", split, "320px", split == "train")
+            assert len(found.classes) == 10 and len(found) == 10 * gpu_path.IMAGES[split]
+            assert found[0][0].size == (426, 320)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_the_gpu_path_runs_and_trains_what_the_estimate_counts(chapter, tmp_path, monkeypatch):
+    r, trained = gpu_path.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), tmp_path)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
+    settings = profiles.Settings("gpu", profiles.shrunk("gpu")[f"chapter_{chapter}"])
+    counted = {split: 10 * n for split, n in gpu_path.IMAGES.items()}
+    monkeypatch.setattr(estimates, "IMAGENETTE", counted)
+    expected = {}
+    for job in estimates.jobs(chapter, settings):
+        if job.training and hasattr(settings, "recipe"):
+            expected[job.net] = expected.get(job.net, 0) + job.images
+    found = {}
+    for net, width, crop, batch, epochs, images in trained:
+        own = {"crop": crop, "batch_size": batch, "width": width}
+        if all(settings.recipe[key] == value for key, value in own.items()):
+            found[net] = found.get(net, 0) + epochs * images
+    assert found == expected

@@ -1,0 +1,45 @@
+"""The table that a trace prints."""
+
+import math
+
+import pytest
+
+from vggbook import CONFIGS, count_macs, count_parameters, trace
+from vggbook.configs import Config, Conv, Pool
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_trace_prints_what_it_holds(name):
+    table = trace(name, num_classes=10, batch_norm=True)
+    text, html = str(table), table._repr_html_()
+    assert text.startswith(f"{name}, input 3 x 224 x 224\n")
+    lines = text.splitlines()
+    assert len(lines) == len(table.rows) + 4
+    assert html.count("<tr>") == len(table.rows) + 2
+    for row, line in zip(table.rows, lines[2:]):
+        shown = line.split()
+        assert shown[:2] == [row.name, row.kind] and shown[-1] == f"{row.receptive_field:,}"
+        assert f"{row.params:,}" in shown and f">{row.name}</td>" in html
+        assert table[row.name] is row
+    assert f"{table.total_params:,}" in lines[-1] and f"{table.total_params:,}" in html
+    assert table.total_params == count_parameters(name, 10, batch_norm=True)
+    assert table.total_macs == count_macs(name, num_classes=10)
+    assert table.total_activation_bytes == 4 * sum(
+        math.prod(row.output_shape) for row in table.rows
+    )
+
+
+def test_bytes_per_value():
+    assert (
+        trace("D", bytes_per_value=2).total_activation_bytes * 2
+        == trace("D").total_activation_bytes
+    )
+
+
+def test_html_is_escaped():
+    assert "<b>" not in trace(Config("<b>", (Conv(4), Pool())), 32)._repr_html_()
+
+
+def test_an_unknown_layer():
+    with pytest.raises(KeyError, match=r"no layer 'fc6' in D; it has conv1_1, .*fc3"):
+        trace("D")["fc6"]

@@ -1,0 +1,194 @@
+"""Checkpoint files: plain, checked to the last byte, written whole or not at all."""
+
+import io
+import os
+import pickle
+import warnings
+import zipfile
+from dataclasses import asdict, replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tiny_training import TINY, pictures, quiet, weights
+
+from vggbook.train import (
+    FORMAT,
+    CheckpointError,
+    load_checkpoint,
+    load_run,
+    save_checkpoint,
+)
+
+RECIPE = replace(TINY, max_epochs=3)
+
+
+def test_checkpoint_is_plain_and_rebuilds_the_net(tmp_path):
+    run = quiet(RECIPE, val=pictures(8), out=tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    assert set(state) == {
+        *("format", "recipe", "classes", "images", "mean", "eigen", "skipped"),
+        *("model", "optimizer", "plateau", "scaler"),
+        *("epoch", "step", "drops", "best", "ended", "rows", "losses"),
+    }
+    assert state["recipe"] == asdict(RECIPE) and state["images"] == 32
+    loaded = load_run(tmp_path / "last.pt")
+    assert torch.equal(weights(loaded), weights(run)) and loaded.recipe == RECIPE
+    assert torch.equal(loaded.mean, run.mean) and loaded.classes == tuple("abcd")
+    assert loaded.history.rows == run.history.rows
+    assert loaded.history.losses == run.history.losses
+    assert loaded.ended == run.ended and not loaded.model.training
+    best = load_run(tmp_path / "best.pt")
+    assert best.history["val_accuracy"][-1] == max(run.history["val_accuracy"])
+
+
+def test_a_checkpoint_with_random_states_is_still_read(tmp_path):
+    """As files of version 0.1.0 have them."""
+    whole = quiet(RECIPE)
+    quiet(replace(RECIPE, max_epochs=2), out=tmp_path)
+    state = torch.load(tmp_path / "last.pt", weights_only=True)
+    random = {"torch": torch.get_rng_state(), "cuda": [], "python": (3, (1, 2), None)}
+    torch.save({**state, "random": random}, tmp_path / "last.pt")
+    assert torch.equal(weights(quiet(RECIPE, out=tmp_path)), weights(whole))
+
+
+# --- damage ---------------------------------------------------------------------------------
+def small_checkpoint():
+    """One of every kind of value, as bytes."""
+    state = {"format": FORMAT, "model": {"w": torch.arange(40.0), "n": torch.arange(3)}}
+    state |= {"rows": [{"lr": 0.5, "val_loss": None}], "ended": "", "recipe": {"scales": (1, 2)}}
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return state, buffer.getvalue()
+
+
+STATE, BYTES = small_checkpoint()
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list | tuple):
+        return type(a) is type(b) and len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+def equal_or_refused(path, data):
+    path.write_bytes(data)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            state = load_checkpoint(path)
+        except CheckpointError as error:
+            assert str(path) in str(error) and "weights_only" not in str(error)
+            return
+    assert same(state, STATE)
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.integers(0, len(BYTES) - 1), st.integers(1, 255))
+def test_any_byte_flipped_is_loaded_equal_or_refused(tmp_path_factory, at, flip):
+    data = bytearray(BYTES)
+    data[at] ^= flip
+    equal_or_refused(tmp_path_factory.getbasetemp() / "flipped.pt", bytes(data))
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, len(BYTES) - 1), st.binary(max_size=40))
+def test_any_cut_or_other_end_is_refused(tmp_path_factory, at, tail):
+    equal_or_refused(tmp_path_factory.getbasetemp() / "cut.pt", BYTES[:at] + tail)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whole_directories_of_damage(tmp_path, seed):
+    """Every byte of the archive's directory, where a checksum does not reach, by one bit."""
+    directory = BYTES.rindex(b"PK\x01\x02")
+    for at in range(directory, len(BYTES)):
+        data = bytearray(BYTES)
+        data[at] ^= 1 << seed
+        equal_or_refused(tmp_path / "net.pt", bytes(data))
+
+
+class Evil:
+    def __reduce__(self):
+        return (print, ("code ran",))
+
+
+def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
+    torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
+    torch.save([1, 2], tmp_path / "list.pt")
+    torch.save({"format": FORMAT, "evil": Evil()}, tmp_path / "evil.pt")
+    with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
+        archive.writestr("readme.txt", "no tensors")
+    (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
+    (tmp_path / "page.pt").write_text("<!DOCTYPE html>")
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "folder.pt").mkdir()
+    for name, words in (
+        ("foreign.pt", "not written by vggbook.train"),
+        ("list.pt", "not written by vggbook.train"),
+        ("evil.pt", "objects other than tensors"),
+        ("other.pt", "cannot be read"),
+        ("pickle.pt", "is no checkpoint: it starts with"),
+        ("page.pt", "is no checkpoint: it starts with b'<!DOCTYPE"),
+        ("empty.pt", "is empty"),
+        ("folder.pt", "cannot be read"),
+        ("none.pt", "does not exist"),
+    ):
+        with pytest.raises(CheckpointError, match=words) as error:
+            load_checkpoint(tmp_path / name)
+        assert name in str(error.value) and "weights_only" not in str(error.value)
+    assert "code ran" not in capsys.readouterr().out
+
+
+# --- writing --------------------------------------------------------------------------------
+def test_what_was_there_before_is_kept(tmp_path):
+    path, old = tmp_path / "last.pt", tmp_path / "previous.pt"
+    for number in (1, 2):
+        save_checkpoint({"format": FORMAT, "number": number}, path, keep=old)
+    assert load_checkpoint(path)["number"] == 2 and load_checkpoint(old)["number"] == 1
+    assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "previous.pt"}
+
+
+def test_a_full_disk_costs_no_work(tmp_path, monkeypatch):
+    whole = quiet(RECIPE, out=tmp_path / "whole")
+    fsync, calls = os.fsync, []
+
+    def full(descriptor):
+        calls.append(1)
+        if len(calls) == 3:
+            raise OSError(28, "No space left on device")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.warns(UserWarning, match=r"No space left on device.*Training goes on"):
+        run = quiet(RECIPE, out=tmp_path / "run")
+    assert torch.equal(weights(run), weights(whole)) and not list((tmp_path / "run").glob("*.tmp"))
+    assert load_checkpoint(tmp_path / "run" / "last.pt")["ended"]
+
+
+def test_a_disk_that_stays_full_leaves_the_last_good_checkpoint(tmp_path):
+    resource = pytest.importorskip("resource")
+    quiet(replace(RECIPE, max_epochs=1), out=tmp_path)
+    good = (tmp_path / "last.pt").read_bytes()
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    # the system's own refusal, in the middle of the file
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, hard))
+    try:
+        with (
+            pytest.warns(UserWarning, match="could not write"),
+            pytest.raises(CheckpointError, match=r"last\.pt.*is the disk full"),
+        ):
+            quiet(RECIPE, out=tmp_path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "last.pt").read_bytes() == good and not list(tmp_path.glob("*.tmp"))
+
+
+def test_an_unwritable_folder_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ValueError, match=r"out='.*run': expected a folder that can be written"):
+        quiet(RECIPE, out=tmp_path / "file" / "run")

@@ -1,0 +1,305 @@
+"""Micro-batches, memory, precision, compiling; GPUs and processes are pretended."""
+
+import os
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+from tiny_training import TINY, pictures, quiet, weights
+
+from vggbook.model import Network
+from vggbook.train import load_run
+from vggbook.train.machine import Machine, choose_device, choose_precision, share_threads
+from vggbook.train.state import sgd
+
+GPU = torch.device("cuda", 0)
+
+
+@pytest.mark.parametrize("size", [1, 3, 5])
+def test_micro_batches_change_nothing(size):
+    whole, parts = quiet(TINY), quiet(TINY, micro_batch=size)  # with dropout: masks follow images
+    torch.testing.assert_close(weights(parts), weights(whole), atol=1e-6, rtol=0)
+
+
+def short_of_memory(monkeypatch, most):
+    """Passes of more than ``most`` training images fail; returns the sizes that were tried."""
+    forward, sizes = Network.forward, []
+
+    def short(self, images):
+        sizes.append(len(images))
+        if self.training and len(images) > most:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        return forward(self, images)
+
+    monkeypatch.setattr(Network, "forward", short)
+    return sizes
+
+
+def test_halves_the_micro_batch_when_memory_runs_out(monkeypatch):
+    whole, lines = quiet(TINY), []
+    sizes = short_of_memory(monkeypatch, 2)
+    run = quiet(TINY, log=lines.append)
+    assert sizes[:4] == [8, 4, 2, 2] and max(sizes[2:]) == 2
+    assert [line for line in lines if "micro-batches of 2" in line and "batch stays 8" in line]
+    torch.testing.assert_close(weights(run), weights(whole), atol=1e-6, rtol=0)
+
+
+def test_a_failed_attempt_leaves_no_trace_in_batch_norm(monkeypatch):
+    """The memory ends in the second half of the batch, when statistics have moved already."""
+    recipe = replace(TINY, batch_norm=True, max_epochs=1)
+    calm = quiet(recipe, micro_batch=2).model.state_dict()
+    forward, calls = Network.forward, []
+
+    def once(self, images):
+        calls.append(len(images))
+        if len(calls) == 2:
+            raise torch.cuda.OutOfMemoryError("CUDA out of memory (simulated)")
+        return forward(self, images)
+
+    monkeypatch.setattr(Network, "forward", once)
+    shaken = quiet(recipe, micro_batch=4).model.state_dict()
+    assert calls[:4] == [4, 4, 2, 2]
+    for key, value in calm.items():
+        torch.testing.assert_close(shaken[key], value, atol=1e-6, rtol=0)
+
+
+def test_one_image_too_many_is_an_error(monkeypatch):
+    short_of_memory(monkeypatch, 0)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        quiet(TINY)
+
+
+def test_bf16_on_the_cpu_stays_near_fp32():
+    recipe = replace(TINY, dropout=0.0)
+    a, b = quiet(recipe), quiet(recipe, precision="bf16")
+    assert 0 < abs(a.history.losses[0] - b.history.losses[0]) < 0.05
+
+
+def test_compiling_changes_rounding_only(monkeypatch, tmp_path):
+    """What torch.compile traces, run without machine code: the same weights, the same names."""
+    graphs, compile = [], torch.compile
+
+    def backend(graph, inputs):
+        graphs.append(sum(node.op == "call_function" for node in graph.graph.nodes))
+        return graph.forward
+
+    def traced(*args, mode, **options):
+        return compile(*args, backend=backend, **options)
+
+    monkeypatch.setattr(torch, "compile", traced)
+    torch._dynamo.reset()
+    plain, compiled = (
+        quiet(TINY, val=pictures(16), out=tmp_path / str(c), compile=c) for c in (False, True)
+    )
+    assert len(graphs) == 2  # one for training, one for validation
+    assert min(graphs) >= 8 * 2 + 5  # all convolutions, ReLUs and pools of A
+    assert list(plain.model.state_dict()) == list(compiled.model.state_dict())
+    torch.testing.assert_close(weights(compiled), weights(plain), rtol=1e-4, atol=1e-6)
+    assert load_run(compiled.checkpoint).history.losses == compiled.history.losses
+    compiled.model.features(torch.zeros(1, 3, 40, 48))
+    assert len(graphs) == 2, "the net that is handed back still compiles"
+
+
+# --- what is chosen -------------------------------------------------------------------------
+@pytest.fixture
+def pretend(monkeypatch):
+    """Two GPUs of a given capability, which only answer questions."""
+    chosen = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", False)
+    return chosen
+
+
+@pytest.mark.parametrize(
+    "capability, dtype",
+    [((9, 0), torch.bfloat16), ((8, 0), torch.bfloat16), ((7, 5), torch.float16)],
+)
+def test_precision_follows_the_hardware(monkeypatch, capability, dtype):
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert choose_precision("auto", GPU) is dtype
+    assert choose_precision("fp32", GPU) is None
+    assert choose_precision("fp16", GPU) is torch.float16
+
+
+def test_precision_without_a_gpu():
+    cpu = torch.device("cpu")
+    assert choose_precision("auto", cpu) is None
+    assert choose_precision("bf16", cpu) is torch.bfloat16
+    with pytest.raises(ValueError, match=r"precision='fp16': expected .*needs a GPU"):
+        choose_precision("fp16", cpu)
+    with pytest.raises(ValueError, match=r"precision='fp8': expected one of 'auto'"):
+        choose_precision("fp8", cpu)
+
+
+@pytest.mark.parametrize(
+    "name, rank, index",
+    [("auto", None, 0), ("cuda", "1", 1), ("cuda", "3", 1), ("cuda:1", "0", 1)],
+)
+def test_each_process_has_a_gpu_of_its_own(pretend, monkeypatch, name, rank, index):
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
+    assert choose_device(name) == torch.device("cuda", index) == pretend[0]
+    assert torch.backends.cudnn.benchmark
+
+
+def test_a_device_that_is_not_here_is_named(pretend, monkeypatch):
+    with pytest.raises(ValueError, match=r"device='cuda:2': expected one of the 2 GPUs here"):
+        choose_device("cuda:2")
+    with pytest.raises(ValueError, match="device='abacus': expected a device"):
+        choose_device("abacus")
+    assert choose_device("cpu") == torch.device("cpu") and not pretend
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert choose_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match=r"device='cuda': expected .*no GPU"):
+        choose_device("cuda")
+
+
+def test_cores_are_shared_among_the_processes_of_a_machine(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(torch, "set_num_threads", asked.append)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(6)), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    share_threads(2)
+    assert asked == []
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    for processes in (1, 2, 12):
+        share_threads(processes)
+    assert asked == [6, 3, 1]
+
+
+# --- calls that only a GPU would get ----------------------------------------------------------
+def marks(monkeypatch):
+    calls = []
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: calls.append(1))
+    return calls
+
+
+def test_cuda_graphs_are_for_compiled_nets_on_gpus(monkeypatch):
+    """On the CPU no CUDA-graph call is made, compiled or not."""
+    calls, modes = marks(monkeypatch), []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: modes.append(how))
+    images, labels = torch.randn(4, 3, 32, 32), torch.arange(4)
+    for compile in (False, True):
+        machine = Machine(TINY.net(4), TINY, torch.device("cpu"), compile=compile)
+        machine.gradient(images, labels, torch.arange(4), epoch=0)
+    assert calls == [] and modes == [{"dynamic": False, "mode": None}]
+
+
+@pytest.mark.parametrize("compile", [False, True])
+def test_on_a_gpu_each_pass_begins_a_graph_where_compiled(monkeypatch, compile):
+    calls, modes = marks(monkeypatch), []
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self, **how: modes.append(how))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *place, **how: self)
+    recipe = replace(TINY, batch_size=4)
+    machine = Machine(recipe.net(4), recipe, GPU, None, compile, micro_batch=2)
+    machine.device = torch.device("cpu")  # the rest is computed here
+    machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
+    assert len(calls) == 2 * compile
+    assert modes == [{"dynamic": False, "mode": "reduce-overhead"}] * compile
+
+
+def test_the_optimizer_is_fused_on_a_gpu():
+    net = TINY.net(4)
+    on_gpu, here = (sgd(net, TINY, torch.device(kind)).param_groups[0] for kind in ("cuda", "cpu"))
+    assert on_gpu["fused"] and not here["fused"]
+    for group in (on_gpu, here):
+        assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 5e-4)
+
+
+# --- two processes, pretended -------------------------------------------------------------------
+class Exchange:
+    """Stands for torch.distributed and its wrapper: process 0 of two, the other one agrees."""
+
+    def __init__(self, monkeypatch, other_fails=0):
+        self.silent, self.wrapped, self.reduced = [], [], []
+        self.other_fails = other_fails
+        monkeypatch.setattr(dist, "is_initialized", lambda: True)
+        monkeypatch.setattr(dist, "get_rank", lambda: 0)
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        monkeypatch.setattr(dist, "all_reduce", self.all_reduce)
+        monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", self.wrap)
+
+    def all_reduce(self, tensor, op=dist.ReduceOp.SUM):
+        self.reduced.append(op)
+        if op == dist.ReduceOp.MAX:
+            tensor.fill_(max(float(tensor), float(self.other_fails > 0)))
+            self.other_fails -= 1
+        else:
+            tensor.mul_(2)  # the other process has the same
+
+    def wrap(self, net, device_ids, gradient_as_bucket_view):
+        self.wrapped.append(device_ids)
+        exchange = self
+
+        class Wrapped(torch.nn.Module):
+            def forward(self, images):
+                return net(images)
+
+            def no_sync(self):
+                exchange.silent.append(1)
+                return torch.enable_grad()
+
+        return Wrapped()
+
+
+def test_only_the_last_micro_batch_exchanges(monkeypatch):
+    exchange = Exchange(monkeypatch)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), micro_batch=2, say=lambda line: None)
+    batch = torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4)
+    loss = machine.gradient(*batch, epoch=0)  # rehearsed once: 2 silent passes of 2; then 1 of 2
+    assert len(exchange.silent) == 3 and exchange.wrapped == [None]
+    assert exchange.reduced == [dist.ReduceOp.MAX, dist.ReduceOp.SUM]
+    first = torch.cat([p.grad.flatten() for p in machine.net.parameters()])
+    again = machine.gradient(*batch, epoch=0)
+    assert len(exchange.silent) == 4  # no rehearsal any more
+    torch.testing.assert_close(again, loss)
+    both = torch.cat([p.grad.flatten() for p in machine.net.parameters()])
+    torch.testing.assert_close(both, 2 * first)  # the rehearsal left nothing in the gradient
+    assert machine.total(torch.tensor([1.0, 2.0])) == [2.0, 4.0]
+
+
+def test_processes_agree_on_a_micro_batch(monkeypatch):
+    lines = []
+    Exchange(monkeypatch, other_fails=2)  # this one would have had the memory
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), say=lines.append)
+    machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
+    assert machine.micro == 1 and [line.split("; ")[0][-1] for line in lines] == ["2", "1"]
+
+
+def test_out_of_memory_after_the_rehearsal_is_an_error(monkeypatch):
+    Exchange(monkeypatch)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), say=lambda line: None)
+    batch = torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4)
+    machine.gradient(*batch, epoch=0)
+    short_of_memory(monkeypatch, 2)
+    with pytest.raises(torch.cuda.OutOfMemoryError):  # the other process waits in an exchange
+        machine.gradient(*batch, epoch=0)
+
+
+def test_fp16_gradients_are_scaled_and_the_update_is_not():
+    """A scaler that multiplies by 1024 and divides before the step, as GradScaler does."""
+    net = TINY.net(4)
+    machine = Machine(net, TINY, torch.device("cpu"))
+    calls = []
+    machine.scaler = SimpleNamespace(
+        scale=lambda loss: loss * 1024,
+        step=lambda optimizer: calls.append("step"),
+        update=lambda: calls.append("update"),
+    )
+    batch = torch.randn(8, 3, 32, 32), torch.arange(8) % 4, torch.arange(8)
+    machine.gradient(*batch, epoch=0)
+    scaled = torch.cat([p.grad.flatten() for p in net.parameters()])
+    net.zero_grad()
+    plain = Machine(net, TINY, torch.device("cpu"))
+    plain.gradient(*batch, epoch=0)
+    torch.testing.assert_close(
+        scaled, 1024 * torch.cat([p.grad.flatten() for p in net.parameters()])
+    )
+    machine.update(None)
+    assert calls == ["step", "update"]

@@ -1,0 +1,41 @@
+"""A recipe, pictures and a call that the tests of the trainer share: seconds on one core, form and not accuracy."""
+
+import torch
+
+from vggbook.data import ArrayDataset
+from vggbook.train import Recipe, Run, fit
+
+TINY = Recipe(
+    "A",
+    crop=32,
+    scales=(32, 40),
+    batch_size=8,
+    width=1 / 32,
+    gain=1 / 64,
+    lr=0.01,
+    max_epochs=2,
+    colour=False,
+)
+
+SHELL = [  # the same net on the command line
+    *("--data", "shapes", "--config", "A", "--crop", "32", "--scales", "36"),
+    *("--width", "0.03125", "--batch-size", "8", "--images", "32", "--val-images", "8"),
+]
+
+
+def pictures(n: int = 32, classes: str = "abcd", seed: int = 0) -> ArrayDataset:
+    """Noise with labels in turn."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (n, 3, 36, 36), dtype=torch.uint8, generator=generator)
+    return ArrayDataset(images, torch.arange(n) % len(classes), classes)
+
+
+def weights(run: Run) -> torch.Tensor:
+    """All weights of a run's net in one row."""
+    return torch.cat([p.detach().flatten() for p in run.model.parameters()])
+
+
+def quiet(recipe, train=None, val=None, out=None, **options) -> Run:
+    """``fit`` on the CPU, without a word."""
+    options = {"device": "cpu", "log": None, **options}
+    return fit(recipe, pictures() if train is None else train, val, out, **options)
