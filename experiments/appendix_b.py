@@ -55,7 +55,7 @@ class Design:
     pixels: int = 32  # side of the picture whose numbers are the raw descriptor
     crop: int = 64
     width: float = 0.125
-    updates: int = 768  # of a net from scratch
+    updates: int = 512  # of a net from scratch
     batch_size: int = 32
     rate: float = 0.05
     seeds: tuple[int, ...] = tuple(range(500, 508))
@@ -97,7 +97,9 @@ def descriptors(design: Design, images: Tensor) -> dict[str, Tensor]:
     """Every description of (N, 3, H, W) pictures that the plan compares."""
     found = {}
     for name in ("A", "D"):
-        stacked = describe_images(miniature(name), images, design.scales, "stack")
+        net = miniature(name).to(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):  # as the miniatures were trained and tested
+            stacked = describe_images(net, images, design.scales, "stack").float()
         each = stacked.unflatten(1, (len(design.scales), -1))  # (N, scales, 512)
         found[f"{name} stack"] = stacked
         found[name] = F.normalize(each.mean(1), dim=1)
@@ -135,8 +137,10 @@ def from_scratch(
     net = build(config, 12, **shape, generator=generator)
     net = measured_start(net, prepare(base.images[:256, :, : design.crop, : design.crop]))
     train(net, loader, Schedule(design.updates, design.rate))
-    found = predict(net, others.images, scales=design.scales, preprocess=prepare).argmax(1)
-    return mean_class_recall(found, others.labels)
+    posteriors = predict(
+        net, others.images, scales=design.scales, preprocess=prepare, dtype=torch.bfloat16
+    )
+    return mean_class_recall(posteriors.argmax(1), others.labels)
 
 
 def run(seed: int, design: Design = DESIGN) -> dict:
