@@ -76,15 +76,15 @@ def test_a_chapter_without_settings_and_a_wrong_switch():
 
 
 def test_settings_know_whether_a_reader_changed_them():
-    settings = profiles.load("cpu", chapter="06", strict=True)
+    settings = profiles.load("cpu", chapter="05", strict=True)
     assert settings.strict and not settings.changed
-    settings.train += 1
+    settings.images += 1
     assert settings.changed
-    settings.train -= 1
+    settings.images -= 1
     assert not settings.changed
     settings.recipe["lr"] = 1.0
     assert settings.changed
-    assert profiles.load("cpu", chapter="06").recipe["lr"] != 1.0, "one reader's edit is his own"
+    assert profiles.load("cpu", chapter="05").recipe["lr"] != 1.0, "one reader's edit is his own"
 
 
 # Bands
@@ -102,7 +102,7 @@ def test_settings_know_whether_a_reader_changed_them():
 def test_a_missed_band_stops_only_the_book_at_its_own_sizes(capsys, strict, profile, edit, stops):
     settings = profiles.load(profile, chapter="06", strict=strict)
     if edit:
-        settings.train = 7
+        settings.test = 7
     assert bands.expect(True, "a net did not learn", settings) is True
     assert capsys.readouterr().out == ""
     if stops:

@@ -121,30 +121,32 @@ def _chapter_05(s: Settings) -> list[Job]:
     return jobs
 
 
-def _pixels(s: Settings, paper: int) -> int:
-    """A size of the paper in the chapter's miniature."""
-    return round(paper * s.recipe["crop"] / 224)
+MINIATURE_WIDTH = 0.125  # of the trained nets that come with the book
+
+
+def _miniature(net: str, images: int, batch: int, side: int = 64) -> Job:
+    """A test of a miniature on ``images`` views."""
+    return Job(net, side, MINIATURE_WIDTH, images, batch, training=False)
 
 
 def _chapter_06(s: Settings) -> list[Job]:
-    """D at a fixed and at a jittered S, and both tested at five sizes with their mirror images."""
-    recipe = s.recipe
-    jobs = [_training(recipe, "D", s.train, 2 * recipe["max_epochs"])]
-    for q in (224, 256, 288, 384, 512):
-        side = max(_pixels(s, q), 32)
-        jobs.append(Job("D", side, recipe["width"], 2 * 2 * s.test, 64, training=False))
-    return jobs
+    """The miniature of D at five sizes, three of them mirrored too; a photograph at three sizes."""
+    jobs = [_miniature("D", s.test, 64, side) for side in (64, 73, 82, 110, 146)]
+    jobs += [_miniature("D", s.test, 64, side) for side in (64, 73, 82)]
+    return jobs + [Job("D", q, 1.0, 4, 1, training=False) for q in (256, 384, 512)]
 
 
 def _chapter_07(s: Settings) -> list[Job]:
-    """Two nets; both tested at three sizes, densely and on 50 crops a size."""
-    recipe, jobs = s.recipe, []
-    for net in s.nets:
-        jobs.append(_training(recipe, net, s.train, recipe["max_epochs"]))
-        jobs.append(Job(net, recipe["crop"], recipe["width"], 150 * s.test, 256, training=False))
-        for q in (256, 384, 512):
-            side = max(_pixels(s, q), 32)
-            jobs.append(Job(net, side, recipe["width"], 2 * s.test, 64, training=False))
+    """The miniatures of D and A at three sizes and on a grid of crops, mirrored."""
+    jobs = []
+    for net in ("D", "A"):
+        jobs += [_miniature(net, 2 * s.test, 64, side) for side in (64, 73, 82)]
+        jobs.append(_miniature(net, 2 * s.grid**2 * s.test, 256))
+    jobs.append(_miniature("D", 8 * s.test, 64, 73))  # wrong inputs
+    if s.imagenette:  # the released D: a crop, the whole picture at three sizes, fifty crops
+        jobs.append(Job("D", 224, 1.0, 51 * s.imagenette, 50, training=False))
+        for q, views in ((256, 5), (384, 2), (512, 2)):
+            jobs.append(Job("D", q, 1.0, views * s.imagenette, 1, training=False))
     for q in (256, 384, 512):  # one photograph at the paper's sizes, timed
         jobs.append(Job("D", q, s.photo_width, 2 * s.rounds, 1, training=False))
         jobs.append(Job("D", 224, s.photo_width, 50 * s.rounds, 50, training=False))
@@ -193,8 +195,9 @@ def _data_bytes(settings: Settings) -> float:
         side = settings.recipe["scales"]
         return sum(IMAGENETTE.values()) * 3 * side * side * 4 / 3  # most photographs are 4:3
     if hasattr(settings, "train"):
-        side = max(settings.scales) if hasattr(settings, "scales") else _pixels(settings, 512)
-        return 2 * (settings.train + settings.test) * 3 * side * side
+        return 2 * (settings.train + settings.test) * 3 * max(settings.scales) ** 2
+    if hasattr(settings, "test"):
+        return settings.test * 3 * 146 * 146
     return 0.0
 
 
