@@ -40,8 +40,7 @@ def trained_net(weights: str, settings: Settings) -> Trained:
             print(error)
     if path is None:
         net = miniature("D")
-        which, names = "miniature of D", net.classes
-    else:
-        net = load_weights(path)
-        which, names = "released VGG-16", net.class_names
-    return Trained(net.to(settings.device), tuple(names), which, path is not None)
+        return Trained(net.to(settings.device), net.classes, "miniature of D", False)
+    net = load_weights(path)
+    names = tuple(net.class_names or ())
+    return Trained(net.to(settings.device), names, "released VGG-16", True)
