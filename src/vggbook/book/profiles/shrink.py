@@ -21,7 +21,6 @@ LEAST = {  # a count is divided, but not below this
     "d_rounds": 3,
     "max_epochs": 1,
     "deep_epochs": 1,
-    "notes_steps": 8,
     "product": 128,
 }
 SIDES = ("crop", "scales", "image", "signal_size")
