@@ -1,7 +1,7 @@
 """Appendix A in miniature: book/preregistration_a.md says what is run and what decides.
 
     python -m experiments.appendix_a run              # do what is missing; stop it at any moment
-    python -m experiments.appendix_a run --seeds 300 --pilot
+    python -m experiments.appendix_a run --seeds 300 --results /tmp/pilot
     python -m experiments.appendix_a plan
 
 One JSON a run lies in results/appendix-a/. Nets start from the book's miniatures A and D.
@@ -131,12 +131,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="python -m experiments.appendix_a", description=__doc__)
     parser.add_argument("do", choices=("run", "plan"))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
-    parser.add_argument("--pilot", action="store_true", help="write to results/appendix-a-pilot")
+    parser.add_argument("--results", type=Path, default=ROOT / "results" / "appendix-a")
     given = parser.parse_args(argv)
-    folder: Path = ROOT / "results" / ("appendix-a-pilot" if given.pilot else "appendix-a")
     design = Design()
     for seed in given.seeds:
-        paths = {run: folder / f"{run.name}_seed{seed}.json" for run in RUNS}
+        paths = {run: given.results / f"{run.name}_seed{seed}.json" for run in RUNS}
         missing = [run for run in RUNS if not paths[run].exists()]
         if missing and given.do == "run":
             train, test = (pictures(design, split, seed) for split in ("train", "test"))
