@@ -16,7 +16,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 from benchmarks.record import provenance
@@ -99,7 +98,7 @@ def train_and_test(design: Design, run: Run, seed: int, train: Pictures, test: P
     """One run; what its JSON holds."""
     began = time.monotonic()
     net = miniature(run.net)
-    model = regressor(net, run.per_class, torch.Generator().manual_seed(seed))
+    model = regressor(net, run.per_class, seed)
     for module in model.modules():
         if isinstance(module, nn.Dropout):
             module.p = 0.0  # as the miniatures were trained

@@ -1,8 +1,7 @@
 """Localisation (Appendix A): a net that answers with a box, trained from a classification net.
 
 A box is four numbers: centre x, centre y, width, height, as shares of the picture's (or the crop's)
-sides. :func:`as_boxes` takes other formats and refuses what is no box. Nets prepare their input
-with ``net.preprocessing``; pictures are uint8.
+sides. Pictures are uint8; ``net.preprocessing`` prepares them.
 """
 
 from __future__ import annotations
@@ -13,6 +12,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torchvision.ops import box_convert, box_iou
 
 from .checks import choice, needs, positive, whole
 from .data import isotropic_resize
@@ -20,6 +20,7 @@ from .dense import to_dense
 from .model import Network
 
 FORMATS = ("cxcywh", "xywh", "xyxy")
+Merged = tuple[Tensor, Tensor]  # boxes (..., 4) and scores (...)
 
 
 class Found(NamedTuple):
@@ -30,29 +31,24 @@ class Found(NamedTuple):
     score: float
 
 
-# --- boxes ----------------------------------------------------------------------------------------
-def as_boxes(
-    boxes: Tensor, box_format: str = "cxcywh", size: tuple[int, int] | None = None
-) -> Tensor:
+def as_boxes(boxes: Tensor, box_format: str = "cxcywh", size: Sequence[int] = (1, 1)) -> Tensor:
     """Boxes (N, 4) of any of ``FORMATS`` as centre, width, height in shares of the picture's sides.
 
     ``size``: (height, width) in pixels where the boxes are in pixels. Raises ValueError for another
-    shape, numbers that are not finite, a box of no area or wholly outside the picture; the message
+    shape, numbers that are not finite, a box of no area or that leaves the picture; the message
     shows the box and, where its numbers could be corners, names that format.
     """
-    from torchvision.ops import box_convert
-
     choice("box_format", box_format, FORMATS)
     needs(boxes.ndim == 2 and boxes.shape[1] == 4, "boxes", tuple(boxes.shape), "the shape (N, 4)")
-    height, width = size or (1, 1)
+    height, width = size
     boxes = boxes.float() / torch.tensor([width, height, width, height])
     centred = box_convert(boxes, box_format, "cxcywh")
     middle, sides = centred.split(2, dim=1)
     right = centred.isfinite() & (sides > 0).repeat(1, 2)
-    right &= ((middle - 0.5).abs() - sides / 2 < 0.5).repeat(1, 2)
+    right &= ((middle - 0.5).abs() + sides / 2 < 0.501).repeat(1, 2)
     for index in (~right.all(1)).nonzero().flatten().tolist():
         left, top, third, fourth = given = boxes[index].tolist()
-        what = f"finite numbers, and as {box_format} an area that touches the picture"
+        what = f"finite numbers, and as {box_format} an area inside the picture"
         if 0 <= left < third <= 1 and 0 <= top < fourth <= 1:
             what += " (they could be corners: box_format='xyxy')"
         needs(False, f"boxes[{index}]", given, what)
@@ -61,8 +57,6 @@ def as_boxes(
 
 def iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of boxes (N, 4) pair by pair, (N,); 0 where both are empty."""
-    from torchvision.ops import box_convert, box_iou
-
     needs(first.shape == second.shape, "second", tuple(second.shape), f"{tuple(first.shape)}")
     pairs = [box_convert(boxes.float(), "cxcywh", "xyxy") for boxes in (first, second)]
     found = [box_iou(a[None], b[None])[0, 0] for a, b in zip(*pairs, strict=True)]
@@ -75,20 +69,17 @@ def box_error(found: Tensor, truth: Tensor, least: float = 0.5) -> float:
     return 100 * float((iou(found, truth) <= least).double().mean())
 
 
-# --- the net and its training ---------------------------------------------------------------------
-def regressor(
-    net: Network, per_class: bool = True, generator: torch.Generator | None = None
-) -> Network:
+def regressor(net: Network, per_class: bool = True, seed: int = 0) -> Network:
     """A copy of a classification net whose last FC layer gives 4 numbers, or 4 a class (A.1).
 
     Everything else starts from the net's weights; the last layer is drawn anew (deviation 0.01),
     its biases at a box in the middle of the crop. It knows ``.per_class`` and ``.box_classes``.
     """
     model = copy.deepcopy(net)
-    last = model.classifier[-1]
+    last = net.classifier[-1]
     needs(isinstance(last, nn.Linear), "net", type(last).__name__, "an FC layer at the end")
     head = nn.Linear(last.in_features, 4 * (last.out_features if per_class else 1))
-    nn.init.normal_(head.weight, std=0.01, generator=generator)
+    nn.init.normal_(head.weight, std=0.01, generator=torch.Generator().manual_seed(seed))
     nn.init.constant_(head.bias, 0.5)
     model.classifier[-1] = head
     model.per_class = per_class
@@ -98,29 +89,25 @@ def regressor(
 
 def boxes_of(model: Network, pixels: Tensor, labels: Tensor) -> Tensor:
     """The boxes (N, 4) for crops (N, 3, h, w) of these classes: the shared one, or the class's."""
-    output = model(model.preprocessing(pixels))  # (N, 4) or (N, 4 classes)
-    if not model.per_class:
-        return output
-    return output.unflatten(1, (-1, 4))[torch.arange(len(labels)), labels]
+    device = model.classifier[-1].weight.device
+    output = model(model.preprocessing(pixels.to(device))).cpu()  # (N, 4) or (N, 4 classes)
+    rows = torch.arange(len(labels))
+    return output.unflatten(1, (-1, 4))[rows, labels] if model.per_class else output
 
 
-def random_crops(
-    images: Tensor, boxes: Tensor, crop: int, generator: torch.Generator
-) -> tuple[Tensor, Tensor]:
+def random_crops(images: Tensor, boxes: Tensor, crop: int, draw: torch.Generator) -> Merged:
     """Random crops (N, 3, crop, crop), mirrored at random; the boxes in shares of the crop."""
     n, _, height, width = images.shape
-    top = torch.randint(height - crop + 1, (n,), generator=generator)
-    left = torch.randint(width - crop + 1, (n,), generator=generator)
-    mirrored = torch.rand(n, generator=generator) < 0.5
+    top = torch.randint(height - crop + 1, (n,), generator=draw)
+    left = torch.randint(width - crop + 1, (n,), generator=draw)
+    mirrored = torch.rand(n, generator=draw) < 0.5
     pixels = []
     for image, t, s, turned in zip(images, top, left, mirrored, strict=True):
         cut = image[:, t : t + crop, s : s + crop]
         pixels.append(cut.flip(-1) if turned else cut)
-    cx, cy, w, h = boxes.unbind(1)
-    cx = (cx * width - left) / crop
-    cx = torch.where(mirrored, 1 - cx, cx)
-    cy = (cy * height - top) / crop
-    return torch.stack(pixels), torch.stack([cx, cy, w * width / crop, h * height / crop], 1)
+    cx, cy, w, h = (boxes * torch.tensor([width, height, width, height])).unbind(1)  # in pixels
+    cx = torch.where(mirrored, crop - (cx - left), cx - left)
+    return torch.stack(pixels), torch.stack([cx, cy - top, w, h], 1) / crop
 
 
 def fit_boxes(
@@ -128,7 +115,6 @@ def fit_boxes(
     images: Tensor,
     labels: Tensor,
     boxes: Tensor,
-    *,
     layers: str = "all",
     lr: float = 1e-3,
     epochs: int = 4,
@@ -138,10 +124,9 @@ def fit_boxes(
     """Train a regressor as Appendix A.1 does; returns the loss of every step.
 
     ``images`` (N, 3, h, w) at the training scale; ``labels`` (N,); ``boxes`` (N, 4). ``layers``:
-    "all", or "fc" for the FC layers alone. The loss is half the squared distance of the four
-    numbers, mean over the batch; the rate falls to a tenth for the last quarter; momentum and decay
-    are those of Sect. 3.1. ValueError for what is no box, and for a class without a picture where
-    each class has boxes to learn.
+    "all", or "fc" for the FC layers alone. Half the squared distance of the four numbers is the
+    loss; the rate falls to a tenth for the last quarter; momentum and decay are those of Sect. 3.1.
+    ValueError for what is no box, and, with boxes a class, for a class without a picture.
     """
     choice("layers", layers, ("all", "fc"))
     boxes = as_boxes(boxes)
@@ -149,22 +134,19 @@ def fit_boxes(
     counts = labels.bincount(minlength=model.box_classes).tolist()
     right = len(counts) == model.box_classes and (min(counts) > 0 or not model.per_class)
     needs(right, "labels", counts, f"pictures of each of {model.box_classes} classes")
-    for parameter in model.features.parameters():
-        parameter.requires_grad_(layers == "all")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    optimizer = torch.optim.SGD(trained, positive("lr", lr), momentum=0.9, weight_decay=5e-4)
+    model.features.requires_grad_(layers == "all")
+    rate = positive("lr", lr)
+    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(seed)
-    steps = whole("epochs", epochs, 1) * (len(images) // batch_size)
+    steps = whole("epochs", epochs, 1) * (batches := len(images) // batch_size)
     losses: list[float] = []
     model.train()
-    while len(losses) < steps:
-        for rows in torch.randperm(len(images), generator=generator).split(batch_size):
-            if len(losses) == steps or len(rows) < batch_size:
-                break
+    for _ in range(epochs):
+        order = torch.randperm(len(images), generator=generator)
+        for rows in order.split(batch_size)[:batches]:
             optimizer.param_groups[0]["lr"] = lr if len(losses) < 0.75 * steps else lr / 10
             pixels, truth = random_crops(images[rows], boxes[rows], model.image_size[0], generator)
-            off = boxes_of(model, pixels, labels[rows]) - truth  # (n, 4)
-            loss = 0.5 * off.square().sum(1).mean()
+            loss = 0.5 * (boxes_of(model, pixels, labels[rows]) - truth).square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -173,14 +155,11 @@ def fit_boxes(
     return losses
 
 
-# --- testing --------------------------------------------------------------------------------------
 def placed(boxes: Tensor, top: Any, left: Any, crop: int, size: Sequence[int]) -> Tensor:
     """Boxes (..., 4) in shares of a crop at (top, left), as shares of the picture of that size."""
     height, width = size
-    cx, cy, w, h = boxes.unbind(-1)
-    x = (left + cx * crop) / width
-    y = (top + cy * crop) / height
-    return torch.stack([x, y, w * crop / width, h * crop / height], -1)
+    cx, cy, w, h = (boxes * crop).unbind(-1)  # in pixels
+    return torch.stack([(left + cx) / width, (top + cy) / height, w / width, h / height], -1)
 
 
 @torch.inference_mode()
@@ -188,53 +167,44 @@ def centre_boxes(model: Network, images: Tensor, labels: Tensor, scale: int) -> 
     """Boxes (N, 4) in shares of the picture, from a centre crop with the class known (A.2)."""
     crop = model.image_size[0]
     resized = isotropic_resize(images, scale)  # (N, 3, h, w)
-    height, width = resized.shape[2:]
-    top, left = (height - crop) // 2, (width - crop) // 2
+    top, left = ((side - crop) // 2 for side in resized.shape[2:])
     pixels = resized[:, :, top : top + crop, left : left + crop]
     parts = zip(pixels.split(256), labels.split(256), strict=True)
     found = torch.cat([boxes_of(model, *part) for part in parts])
-    return placed(found, top, left, crop, (height, width))
+    return placed(found, top, left, crop, resized.shape[2:])
 
 
 @torch.inference_mode()
-def dense_boxes(
-    model: Network, classifier: Network, image: Tensor, scale: int
-) -> tuple[Tensor, Tensor]:
+def dense_boxes(model: Network, classifier: Network, image: Tensor, scale: int) -> Merged:
     """Boxes of every position and class (positions, classes, 4), posteriors (positions, classes).
 
     Both nets see the whole picture (3, H, W) at smallest side ``scale``; a position stands for the
     crop whose corner lies a whole number of strides from the picture's corner (Sect. 3.2).
     """
-    pixels = isotropic_resize(image[None], scale)  # (1, 3, h, w)
-    maps = to_dense(classifier)(classifier.preprocessing(pixels))[0]  # (classes, H', W')
+    device = model.classifier[-1].weight.device
+    pixels = isotropic_resize(image[None], scale).to(device)  # (1, 3, h, w)
+    maps = to_dense(classifier)(classifier.preprocessing(pixels))[0].cpu()  # (classes, H', W')
     scores = maps.flatten(1).softmax(0).T  # (positions, classes)
-    maps = to_dense(model)(model.preprocessing(pixels))[0]  # (4 or 4 classes, H', W')
-    boxes = maps.flatten(1).T.unflatten(1, (-1, 4))  # (positions, 1 or classes, 4)
-    boxes = boxes.expand(-1, scores.shape[1], -1)
-    rows, columns = maps.shape[1:]
+    maps = to_dense(model)(model.preprocessing(pixels))[0].cpu()  # (4 or 4 classes, H', W')
+    boxes = maps.flatten(1).T.unflatten(1, (-1, 4)).expand(-1, scores.shape[1], -1)
     stride = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in model.features)
-    top = stride * torch.arange(rows).repeat_interleave(columns)[:, None]
-    left = stride * torch.arange(columns).repeat(rows)[:, None]
+    corners = torch.cartesian_prod(*map(torch.arange, maps.shape[1:])) * stride  # (positions, 2)
+    top, left = corners[:, :1], corners[:, 1:]
     return placed(boxes, top, left, model.image_size[0], pixels.shape[2:]), scores
 
 
-def merge_steps(
-    boxes: Tensor, scores: Tensor, closeness: float = 0.5
-) -> Iterator[tuple[Tensor, Tensor]]:
+def merge_steps(boxes: Tensor, scores: Tensor, closeness: float = 0.5) -> Iterator[Merged]:
     """Greedy merging, step by step: the two boxes of greatest IoU become their average.
 
     Their scores add up; it ends when no two boxes overlap by ``closeness``. An average counts each
     box that went into it once. Yields ``boxes`` (M, 4) and ``scores`` (M,) after each step.
     """
-    from torchvision.ops import box_convert, box_iou
-
-    right = len(boxes) == len(scores) > 0
-    needs(right, "boxes", tuple(boxes.shape), "at least one, each with a score")
+    needs(len(boxes) == len(scores) > 0, "boxes", len(boxes), "one or more, as many as scores")
     counts = torch.ones(len(boxes))
     yield boxes, scores
     while len(boxes) > 1:
         corners = box_convert(boxes, "cxcywh", "xyxy")
-        overlap = box_iou(corners, corners).fill_diagonal_(-1)
+        overlap = box_iou(corners, corners).nan_to_num(0.0).fill_diagonal_(-1)
         pair = torch.tensor(divmod(int(overlap.argmax()), len(boxes)))
         if overlap[pair[0], pair[1]] < closeness:
             return
@@ -247,21 +217,16 @@ def merge_steps(
 
 
 def localise(
-    models: Sequence[Network],
-    classifier: Network,
-    image: Tensor,
-    scales: Sequence[int],
-    top: int = 5,
+    models: Sequence[Network], net: Network, image: Tensor, scales: Sequence[int], top: int = 5
 ) -> list[Found]:
     """The ``top`` classes of a picture (3, H, W) with a box each, best first (A.1, A.2).
 
-    ``models``: one or several regressors. The union of their boxes over all positions and scales is
-    merged for each class; the merged box of greatest total score stands for it.
+    ``models``: one or several regressors; ``net`` names the classes. Their boxes over all positions
+    and scales are merged for each class; the merged box of greatest total score stands for it.
     """
     needs(len(models) > 0 and len(scales) > 0, "scales", scales, "a scale, and a model, at least")
-    parts = [dense_boxes(m, classifier, image, q) for m in models for q in scales]
-    boxes = torch.cat([part[0] for part in parts])  # (predictions, classes, 4)
-    scores = torch.cat([part[1] for part in parts])  # (predictions, classes)
+    parts = [dense_boxes(m, net, image, q) for m in models for q in scales]
+    boxes, scores = (torch.cat(part) for part in zip(*parts, strict=True))  # (predictions, ...)
     best = scores.mean(0).topk(min(whole("top", top, 1), scores.shape[1]))
     found = []
     for share, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
@@ -280,6 +245,6 @@ def annotated_objects(annotation: dict[str, Any]) -> list[tuple[str, Tensor]]:
     found = []
     for thing in entry.get("object", []):
         ends = [float(thing["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")]
-        corners = torch.tensor([[ends[0] - 1, ends[1] - 1, ends[2], ends[3]]])
+        corners = torch.tensor([ends]) - torch.tensor([1.0, 1.0, 0.0, 0.0])
         found.append((str(thing["name"]), as_boxes(corners, "xyxy", size)[0]))
     return found
