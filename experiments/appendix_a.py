@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -63,6 +63,7 @@ RUNS = (
     Run("A", True, "all"),
 )
 SEEDS = (400, 401, 402, 403, 404)
+LONGER = {"epochs": 12, "Q": (96,)}  # what the second look changes
 FULL = "D_PCR_all"  # the run that the full protocol tests too
 
 
@@ -131,8 +132,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("do", choices=("run", "plan"))
     parser.add_argument("--seeds", type=int, nargs="+", default=list(SEEDS))
     parser.add_argument("--results", type=Path, default=ROOT / "results" / "appendix-a")
+    parser.add_argument("--longer", action="store_true", help="the plan's second look")
     given = parser.parse_args(argv)
-    design = Design()
+    design = replace(Design(), **(LONGER if given.longer else {}))
     for seed in given.seeds:
         paths = {run: given.results / f"{run.name}_seed{seed}.json" for run in RUNS}
         missing = [run for run in RUNS if not paths[run].exists()]
