@@ -163,6 +163,16 @@ def _chapter_08(s: Settings) -> list[Job]:
     ]
 
 
+def _chapter_09(s: Settings) -> list[Job]:
+    """A miniature taught to answer with boxes; tested on centre crops and, picture by picture,
+    densely, where the classification net looks too.
+    """
+    training = Job(s.net, 64, 0.125, s.train * s.epochs, 32)
+    centre = Job(s.net, 64, 0.125, s.test, 256, training=False)
+    dense = [Job(s.net, q, 0.125, 2 * s.dense, 1, training=False) for q in s.scales]
+    return [training, centre, *dense]
+
+
 def _chapter_11(s: Settings) -> list[Job]:
     """Steps of B in two layouts, forward passes of D; the warm-up counts as one round each."""
     return [
@@ -176,6 +186,7 @@ WORK: dict[str, Callable[[Settings], list[Job]]] = {
     "06": _chapter_06,
     "07": _chapter_07,
     "08": _chapter_08,
+    "09": _chapter_09,
     "11": _chapter_11,
 }
 
