@@ -123,7 +123,7 @@ def fit_svm(
     counts = counts[counts > 0]
     needs(len(counts) > 1, "labels", sorted(set(labels.tolist())), "at least two classes")
     needs(int(counts.min()) > 1, "labels", int(counts.min()), "two pictures of each class or more")
-    x, y = descriptors.numpy(), labels.numpy()
+    x, y = descriptors.cpu().numpy(), labels.cpu().numpy()
     held = max(len(counts), round(validation * len(y)))
     parts = train_test_split(x, y, test_size=held, stratify=y, random_state=seed)
     fitted, chosen, fitted_labels, chosen_labels = parts
