@@ -10,6 +10,7 @@ mean_class_recall(machine.predict(describe_images(net, others, scales)), truth)
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -115,6 +116,7 @@ def fit_svm(
     returned is fitted on everything.
     Raises ValueError for fewer than two classes and for a class too small to hold a picture out.
     """
+    from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import train_test_split
     from sklearn.svm import LinearSVC
 
@@ -123,15 +125,18 @@ def fit_svm(
     counts = counts[counts > 0]
     needs(len(counts) > 1, "labels", sorted(set(labels.tolist())), "at least two classes")
     needs(int(counts.min()) > 1, "labels", int(counts.min()), "two pictures of each class or more")
-    x, y = descriptors.numpy(), labels.numpy()
+    x, y = descriptors.cpu().numpy(), labels.cpu().numpy()
     held = max(len(counts), round(validation * len(y)))
     parts = train_test_split(x, y, test_size=held, stratify=y, random_state=seed)
     fitted, chosen, fitted_labels, chosen_labels = parts
-    accuracy = {
-        c: LinearSVC(C=c).fit(fitted, fitted_labels).score(chosen, chosen_labels) for c in strengths
-    }
-    best = max(accuracy, key=lambda c: accuracy[c])
-    return LinearSVC(C=best).fit(x, y)
+    accuracy = {}
+    with warnings.catch_warnings():  # a large C may stop early: it is judged like any other
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        for c in strengths:
+            machine = LinearSVC(C=c, random_state=seed).fit(fitted, fitted_labels)
+            accuracy[c] = machine.score(chosen, chosen_labels)
+    best = max(strengths, key=accuracy.__getitem__)  # the smallest of equals
+    return LinearSVC(C=best, random_state=seed).fit(x, y)
 
 
 def mean_class_recall(found: Sequence[int], truth: Sequence[int]) -> float:

@@ -173,6 +173,18 @@ def _chapter_09(s: Settings) -> list[Job]:
     return [training, centre, *dense]
 
 
+def _chapter_10(s: Settings) -> list[Job]:
+    """Descriptors of two small sets at the smallest scale, of 24 pictures at three, and steps of
+    one picture towards a style.
+    """
+    pictures = 2 * 12 * (s.a_class[0] + 2 * s.a_class[1])  # mirrored, the figure's once more
+    jobs = [Job("D", 73, 1 / 8, pictures, 64, training=False)]
+    for side in (73, 110, 146):
+        jobs.append(Job("D", side, 1 / 8, 2 * 2 * 24, 24, training=False))
+    jobs.append(Job("D", 240, 1 / 8, 3 * s.steps, 1, training=False))  # the flower, and back
+    return jobs
+
+
 def _chapter_11(s: Settings) -> list[Job]:
     """Steps of B in two layouts, forward passes of D; the warm-up counts as one round each."""
     return [
@@ -187,6 +199,7 @@ WORK: dict[str, Callable[[Settings], list[Job]]] = {
     "07": _chapter_07,
     "08": _chapter_08,
     "09": _chapter_09,
+    "10": _chapter_10,
     "11": _chapter_11,
 }
 
