@@ -48,7 +48,17 @@ def test_an_unknown_layer():
 def test_the_head_names_the_columns_and_three_are_text():
     table = trace("A", 32)
     head = str(table).splitlines()[1]
-    assert head.split() == "layer kind output parameters million MACs MB receptive field".split()
+    assert head.split() == [
+        "layer",
+        "kind",
+        "output",
+        "parameters",
+        "million",
+        "MACs",
+        "MB",
+        "receptive",
+        "field",
+    ]
     html = table._repr_html_()
     assert html.count("text-align:left") == 3 * (len(table.rows) + 2)
     assert html.count("text-align:right") == 4 * (len(table.rows) + 2)
