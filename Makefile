@@ -4,7 +4,7 @@ VENV ?= .venv
 PROFILE = auto
 PY = $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup always book test bench pdf serve text notebook tidy address links lint clean
+.PHONY: help setup always book test bench mutants pdf serve text notebook tidy address links lint clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -26,6 +26,9 @@ lint: setup  ## form, style, spelling and types
 
 bench: setup  ## the timed comparisons, written to results/
 	@$(PY) -m benchmarks
+
+mutants: setup  ## would the unit tests see a bug? make mutants N=60 SEED=1 ONLY=data
+	@$(PY) -m tools.mutants -n $(or $(N),60) --seed $(or $(SEED),1) $(if $(ONLY),--only $(ONLY))
 
 pdf: book  ## the book as one PDF, _build/vggbook.pdf (needs Chromium)
 	@$(PY) -m tools.pdf

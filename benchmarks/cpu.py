@@ -115,7 +115,14 @@ def nets(bench: Bench) -> None:
             against = f"torchvision {TORCHVISION[name]}" if len(cases) == 2 else None
             note = f"batch {s.batch}, {s.image} pixels, float32, channels_last"
             bench.compare(
-                section, cases, s.batch, rounds=s.rounds, floors=floors, against=against, note=note
+                section,
+                cases,
+                s.batch,
+                rounds=s.rounds,
+                floors=floors,
+                against=against,
+                equal=True,
+                note=note,
             )
 
 

@@ -17,6 +17,8 @@ from pathlib import Path
 from vggbook.book import provenance as source
 from vggbook.roofline import Device, spread, stopwatch
 
+from .verdict import equal_margin, verdict
+
 ROOT = Path(__file__).resolve().parents[1]
 VERSIONED = ("torch", "torchvision", "torchsummary", "triton", "numpy", "vggbook")
 
@@ -94,6 +96,7 @@ class Bench:
         warmup: int = 1,
         floors: Mapping[str, Callable[[Device], float]] | None = None,
         against: str | None = None,
+        equal: bool = False,
         note: str = "",
     ) -> dict[str, dict]:
         """Time the cases in turn; rates are ``amount`` a call over seconds (seconds themselves for
@@ -101,7 +104,8 @@ class Bench:
 
         ``floors``: the rate that no run can exceed, from the machine's ceilings; these are measured
         again in every round, and the best of the whole run count. ``against``: the case that ratios
-        (how many times faster) refer to.
+        (how many times faster) refer to. ``equal``: the cases do the same work, so their ratio says
+        what chance does; the other ratios of the run are judged by that.
         """
         probe = {"": self.probe} if floors and self.ceilings else {}
         seconds = stopwatch({**cases, **probe}, rounds, warmup, self.device)
@@ -123,6 +127,8 @@ class Bench:
                     "against": against,
                     "times": dict(zip(("median", "low", "high"), spread(ratios))),
                 }
+                if equal:
+                    row["equal"] = True
             self.say(line(row))
             found[name] = row
         self.save()
@@ -169,6 +175,16 @@ class Bench:
                 row["floor"] / row["median"] if row["unit"] == "s" else row["median"] / row["floor"]
             )
 
+    def judge(self) -> None:
+        """A verdict on every ratio, by the equal pairs of the run so far."""
+        compared = [row for row in self.rows if "times" in row]
+        self.facts["equal_margin"] = equal_margin(
+            [row["times"]["median"] for row in compared if "equal" in row]
+        )
+        for row in compared:
+            if "equal" not in row:
+                row["verdict"] = verdict(row["times"], row["n"], self.facts["equal_margin"])
+
     def run(self, sections: Mapping[str, Callable[[Bench], object]]) -> None:
         """Each section in turn; one that fails, or has less time left than its ``need``, is noted
         and does not stop the others.
@@ -193,6 +209,7 @@ class Bench:
             self.save()
 
     def save(self) -> None:
+        self.judge()
         ceilings = None
         if self.machine:
             self.share()

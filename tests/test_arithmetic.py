@@ -397,3 +397,9 @@ def test_a_size_that_no_image_satisfies():
 def test_bad_bytes_per_value(value):
     with pytest.raises(ValueError, match=r"^bytes_per_value=.*: expected a finite number above 0"):
         trace("A", bytes_per_value=value)
+
+
+def test_parameters_are_counted_at_224_pixels_unless_told_otherwise():
+    """Without pooling each pixel counts: 3x3x3 weights a channel, then one FC layer."""
+    one = Config("one", (Conv(2),), fc=())
+    assert count_parameters(one, 5) == 2 * 27 + 2 + (2 * 224 * 224) * 5 + 5

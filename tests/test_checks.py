@@ -69,3 +69,8 @@ def test_values_come_back_in_plain_types():
     checks.needs(True, "a", None, "something")
     assert not checks.is_whole(True) and not checks.is_number(True) and not checks.is_number(None)
     assert checks.is_number(0.5, 0.5, 0.5) and not checks.is_number(math.inf)
+
+
+def test_a_pair_of_whole_numbers_keeps_its_order():
+    assert checks.whole_pair("p", (2, 5)) == (2, 5)
+    assert [type(side) for side in checks.whole_pair("p", (np.int8(2), np.int64(5)))] == [int, int]

@@ -35,6 +35,8 @@ def test_isotropic_resize_takes_batches_lists_and_a_size_an_image():
     assert all(torch.equal(x, isotropic_resize(b, x.shape[1])) for x, b in zip(each, batch))
     mixed = isotropic_resize([batch[0], noise(3, 50, 20)], torch.tensor([15, 10]))
     assert [tuple(x.shape) for x in mixed] == [(3, 15, 20), (3, 25, 10)]
+    one = isotropic_resize([batch[0], noise(3, 50, 20)], 15)  # one size for a list
+    assert [tuple(x.shape) for x in one] == [(3, 15, 20), (3, 37, 15)]
     with pytest.raises(ValueError, match="S has 2 values: expected one for each of the 5 images"):
         isotropic_resize(batch, [20, 24])
     with pytest.raises(ValueError, match="S=0: expected a smallest side of at least 1"):

@@ -30,3 +30,19 @@ def test_hash_depends_on_every_key_and_on_its_place():
         for keys in [(1, 2), (2, 1), (1, 2 + 2**32), (1, -2), (1,), (1, 2, 0)]
     }
     assert len(values) == 6
+
+
+def test_the_mixer_is_muellers():
+    """Turned back by the published inverse: the same steps with the factor's inverse mod 2**32."""
+    assert 0x45D9F3B * 0x119DE1F3 % 2**32 == 1
+    for x in [0, 1, 2**16, 2**32 - 1, 123_456_789]:
+        y = int(mix(torch.tensor(x)))
+        for _ in range(2):
+            y = (y ^ y >> 16) * 0x119DE1F3 % 2**32
+        assert y ^ y >> 16 == x
+
+
+def test_a_key_is_shifted_by_the_golden_ratio():
+    golden = int(2**32 * (math.sqrt(5) - 1) / 2)
+    key = torch.tensor(77)
+    assert hash_keys(key) == mix((key + golden) % 2**32)

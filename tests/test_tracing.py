@@ -43,3 +43,22 @@ def test_html_is_escaped():
 def test_an_unknown_layer():
     with pytest.raises(KeyError, match=r"no layer 'fc6' in D; it has conv1_1, .*fc3"):
         trace("D")["fc6"]
+
+
+def test_the_head_names_the_columns_and_three_are_text():
+    table = trace("A", 32)
+    head = str(table).splitlines()[1]
+    assert head.split() == [
+        "layer",
+        "kind",
+        "output",
+        "parameters",
+        "million",
+        "MACs",
+        "MB",
+        "receptive",
+        "field",
+    ]
+    html = table._repr_html_()
+    assert html.count("text-align:left") == 3 * (len(table.rows) + 2)
+    assert html.count("text-align:right") == 4 * (len(table.rows) + 2)

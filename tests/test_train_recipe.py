@@ -148,3 +148,8 @@ def test_options_are_frozen_and_can_be_overridden():
     assert options.workers == 2
     with pytest.raises(TypeError, match="batch=7: expected an option: mean, eigen, device"):
         options.override(batch=7)
+
+
+def test_a_whole_weight_decay_is_kept_as_a_float():
+    kept = Recipe(weight_decay=1).weight_decay
+    assert kept == 1 and type(kept) is float

@@ -1,6 +1,14 @@
 """What the pages need and training does not: claims, figures, photographs, profiles, results."""
 
-from .miniatures import miniature
 from .progress import progress
 
 __all__ = ["miniature", "progress"]
+
+
+def __getattr__(name: str) -> object:
+    """``miniature`` is imported when it is first used: it needs torch, and claims do not."""
+    if name != "miniature":
+        raise AttributeError(f"module 'vggbook.book' has no attribute {name!r}")
+    from .miniatures import miniature
+
+    return miniature
