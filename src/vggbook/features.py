@@ -141,9 +141,10 @@ def fit_svm(
 
 def mean_class_recall(found: Sequence[int], truth: Sequence[int]) -> float:
     """Mean over the classes of the share of its pictures found, in per cent (Table 11, Caltech)."""
-    found, truth = torch.as_tensor(found), torch.as_tensor(truth)
-    needs(len(found) == len(truth) > 0, "found", len(found), f"as many as the truth, {len(truth)}")
-    shares = [(found[truth == label] == label).double().mean() for label in truth.unique()]
+    labels = torch.as_tensor(truth)
+    same = torch.as_tensor(found) == labels if len(found) == len(truth) else torch.zeros(0)
+    needs(len(same) > 0, "found", len(found), f"as many as the truth, {len(truth)}")
+    shares = [same[labels == label].double().mean() for label in labels.unique()]
     return 100 * float(torch.stack(shares).mean())
 
 
@@ -202,7 +203,7 @@ def caltech(root: str | os.PathLike, classes: int = 101, background: bool = True
 
     choice("classes", classes, (101, 256))
     try:
-        source = Caltech101(root) if classes == 101 else Caltech256(root)
+        source = Caltech101(str(root)) if classes == 101 else Caltech256(str(root))
     except RuntimeError as error:
         raise FileNotFoundError(f"Caltech-{classes} in root={str(root)!r}: {error}") from error
     folder = Path(source.root, f"{classes}_ObjectCategories")

@@ -117,6 +117,10 @@ class Network(nn.Module):
     class_names: list[str] | None
     classes: tuple[str, ...]
     provenance: dict[str, Any]
+    # Set on box regressors alone: vggbook.localise
+    per_class: bool
+    box_classes: int
+    classifier: Any  # FC layers, or whatever head takes their place
 
     def __init__(
         self,

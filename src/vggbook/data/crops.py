@@ -50,6 +50,12 @@ def _as_pixels(images: Tensor, name: str) -> Tensor:
     return images
 
 
+@overload
+def isotropic_resize(images: Tensor, S: int) -> Tensor: ...
+@overload
+def isotropic_resize(
+    images: Tensor | Sequence[Tensor], S: int | Sequence[int] | Tensor
+) -> Images: ...
 def isotropic_resize(images: Tensor | Sequence[Tensor], S: int | Sequence[int] | Tensor) -> Images:
     """Rescale to smallest side S, keeping the aspect (Sect. 3.1), as torchvision's `Resize(S)`.
 
