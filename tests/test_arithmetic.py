@@ -288,9 +288,8 @@ def large_image(field, width=None):
     its padding may otherwise have no column of units that sees the image.
     """
     height = math.ceil(-field.left) + field.size + 4 * field.jump
-    return torch.ones(
-        1, 3, height, width or field.size + field.jump, dtype=torch.double, requires_grad=True
-    )
+    width = width or math.ceil(-field.left) + field.size + 4 * field.jump
+    return torch.ones(1, 3, height, width, dtype=torch.double, requires_grad=True)
 
 
 def assert_field(field, output, image):
