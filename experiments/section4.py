@@ -242,7 +242,7 @@ class Section4:
         """
         target, folder = self.path(plan.name, seed), self.folder(plan.name, seed)
         if target.exists():
-            return json.loads(target.read_text())
+            return json.loads(target.read_text(encoding="utf-8"))
         began, S = time.monotonic(), plan.S if isinstance(plan.S, int) else None
         start = None
         if plan.start != "random":
@@ -307,7 +307,7 @@ class Section4:
         name = start_name(scheme, norm)
         target, folder = self.path(name, seed), self.folder(name, seed)
         if target.exists():
-            return json.loads(target.read_text())
+            return json.loads(target.read_text(encoding="utf-8"))
         began, cure = (
             time.monotonic(),
             self.folder("A/256", seed) / "last.pt" if scheme == "A" else None,
@@ -349,7 +349,7 @@ class Section4:
         name = "+".join(names)
         target = self.path(name, seed)
         if target.exists():
-            return json.loads(target.read_text())
+            return json.loads(target.read_text(encoding="utf-8"))
         files = [self.folder(n, seed) for n in names]
         shared = sorted(
             set.intersection(*({f.stem for f in folder.glob("*@*.pt")} for folder in files))
@@ -383,9 +383,9 @@ class Section4:
         }
         target.parent.mkdir(parents=True, exist_ok=True)
         temporary = target.with_suffix(".tmp")
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         os.replace(temporary, target)
-        return json.loads(target.read_text())
+        return json.loads(target.read_text(encoding="utf-8"))
 
     def jobs(self, seed: int, only: list[str] | None = None) -> list[Job]:
         """Everything that one seed asks for, in an order in which it can be done."""
