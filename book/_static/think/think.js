@@ -34,6 +34,8 @@
   const percent = (share) => `${(100 * share).toFixed(1)} %`;
   const millions = (macs) => `${(macs / 1e6).toLocaleString("en-US", { maximumFractionDigits: macs < 1e8 ? 1 : 0 })} million multiply-adds`;
   const number = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 3 }).replace("-", "\u2212");
+  /** The channel that answers most at a place of a map. */
+  const strongest = (map, { y, x }) => best(Array.from({ length: map.c }, (_, c) => map.data[(c * map.h + y) * map.w + x]));
   const best = (posterior) => posterior.indexOf(Math.max(...posterior));
 
   // ---- the net, in a worker ---------------------------------------------------------------------------------------------
@@ -198,7 +200,7 @@
       this.net = net;
       this.side = net.size[0];
       this.q = this.side;
-      this.spot = { layer: net.layers.find((layer) => layer.kind === "conv").name, channel: 0, y: this.side / 2, x: this.side / 2 };
+      this.spot = { layer: net.layers.find((layer) => layer.kind === "conv").name, channel: null, y: this.side / 2, x: this.side / 2 };
       this.build();
       this.refresh();
     }
@@ -421,9 +423,9 @@
 
     layLayers() {
       const names = this.net.layers.filter((layer) => layer.kind !== "fc").map((layer) => layer.name);
-      this.choice = h("select", { onchange: (event) => this.picked({ layer: event.target.value, channel: 0 }) },
+      this.choice = h("select", { onchange: (event) => this.picked({ layer: event.target.value, channel: null }) },
         names.map((name) => h("option", { value: name, selected: name === this.spot.layer }, name)));
-      this.channel = h("input", { type: "number", min: 1, value: this.spot.channel + 1, onchange: (event) => this.picked({ channel: Number(event.target.value) - 1 }) });
+      this.channel = h("input", { type: "number", min: 1, value: 1, onchange: (event) => this.picked({ channel: Number(event.target.value) - 1 }) });
       this.sheet = h("canvas", { class: "think-sheet", role: "img", onclick: (event) => this.clicked(event) });
       this.large = h("canvas", {
         width: 192, height: 192, tabindex: 0, role: "application", class: "think-map",
@@ -446,9 +448,9 @@
       const spot = this.spot;
       const map = this.maps.find((each) => each.name === spot.layer);
       const top = map.data.reduce((a, b) => Math.max(a, b), 0);
-      spot.channel = Math.min(Math.max(0, spot.channel || 0), map.c - 1);
       spot.y = Math.min(spot.y, map.h - 1);
       spot.x = Math.min(spot.x, map.w - 1);
+      spot.channel = Math.min(Math.max(0, spot.channel ?? strongest(map, spot)), map.c - 1);
       this.channel.max = map.c;
       this.channel.value = spot.channel + 1;
       const columns = 8;
