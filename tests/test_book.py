@@ -207,3 +207,8 @@ def test_pictures_are_fetched_when_they_come_into_view(html):
         assert all(
             i.get("loading") == "lazy" for i in soup(html, name).select("article.bd-article img")
         )
+
+
+def test_every_claim_ends_as_something(html):
+    rows = json.loads((ROOT / "_build" / "ledger.json").read_text(encoding="utf-8"))
+    assert [r["id"] for r in rows if r["status"] == "open"] == []
