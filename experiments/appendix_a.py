@@ -1,7 +1,7 @@
 """Appendix A in miniature: book/preregistration_a.md says what is run and what decides.
 
     python -m experiments.appendix_a run              # do what is missing; stop it at any moment
-    python -m experiments.appendix_a run --seeds 300 --results /tmp/pilot
+    python -m experiments.appendix_a run --seeds 300 --results _build/pilot
     python -m experiments.appendix_a plan
 
 One JSON a run lies in results/appendix-a/. Nets start from the book's miniatures A and D.
