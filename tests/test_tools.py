@@ -66,6 +66,34 @@ def test_stamp_ignores_bytecode(project):
     assert stamp_of(project) == before
 
 
+def test_stamp_ignores_what_other_tools_leave_beside_the_notebooks(project):
+    before = stamp_of(project)
+    for name in (".ruff_cache/0.1/1", ".ipynb_checkpoints/01_a-checkpoint.txt", ".DS_Store"):
+        path = project / "notebooks" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    assert stamp_of(project) == before
+
+
+def test_checking_the_form_leaves_nothing_beside_the_notebooks():
+    cached = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "ruff",
+            "check",
+            "--show-settings",
+            "notebooks/01_architecture.ipynb",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    folder = next(line for line in cached.splitlines() if line.startswith("cache_dir"))
+    assert folder.endswith(f'{ROOT / ".ruff_cache"}"'), folder
+
+
 def test_execute_refuses_an_unknown_profile():
     with pytest.raises(ValueError, match=r"profile='huge': expected one of 'auto', 'cpu', 'gpu'"):
         execute.execute([], "huge")

@@ -72,8 +72,10 @@ def shared_hash() -> str:
     h = hashlib.sha256(json.dumps([versions(), device()], sort_keys=True).encode())
     folders = (ROOT / "src" / "vggbook", ROOT / "results", ROOT / "notebooks")
     for path in sorted(p for folder in folders for p in folder.rglob("*") if p.is_file()):
-        if path.suffix not in (".pyc", ".ipynb") and ".ipynb_checkpoints" not in path.parts:
-            h.update(path.relative_to(ROOT).as_posix().encode() + b"\0")
+        place = path.relative_to(ROOT)
+        hidden = any(part.startswith(".") for part in place.parts)  # a tool's cache, checkpoints
+        if path.suffix not in (".pyc", ".ipynb") and not hidden:
+            h.update(place.as_posix().encode() + b"\0")
             h.update(hashlib.sha256(path.read_bytes()).digest())
     return h.hexdigest()
 
