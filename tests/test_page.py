@@ -301,16 +301,6 @@ def test_writer_leaves_unchanged_files_alone_and_sweeps_stale_ones(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["y"] and (tmp_path / "y").stat().st_mtime == 1
 
 
-def test_planned_chapters_go_when_they_are_written(tmp_path):
-    (tmp_path / "_config.yml").write_text((stage.ROOT / "_config.yml").read_text(encoding="utf-8"))
-    (tmp_path / "notebooks").mkdir()
-    planned = stage.config(tmp_path)["sphinx"]["config"]["html_context"]["planned"]
-    assert list(planned) == ["09", "10"]
-    (tmp_path / "notebooks" / "09_localisation.ipynb").write_text("{}")
-    planned = stage.config(tmp_path)["sphinx"]["config"]["html_context"]["planned"]
-    assert list(planned) == ["10"]
-
-
 def test_notes_at_the_foot():
     one, two = notes.runs_note([RUN]), notes.runs_note([RUN, {**RUN, "seconds": 1}])
     assert "the run of 1 chapter on d, 100 seconds" in one

@@ -1,10 +1,10 @@
 """Sphinx extension: what the theme gets wrong, put right for this book.
 
-Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands), and planned
-chapters stand among them; no script of thebe, which loads from another host and is emitted twice,
-nor of toggle buttons and tabs, which nothing here uses; only those files of MathJax that a browser
-may ask for; scripts that do not hold up the page; pictures whose room is kept; descriptions. What
-templates can do is done in ``book/_templates``.
+Chapter numbers follow the file names (11_x.ipynb is chapter 11 wherever it stands); no script of
+thebe, which loads from another host and is emitted twice, nor of toggle buttons and tabs, which
+nothing here uses; only those files of MathJax that a browser may ask for; scripts that do not hold
+up the page; pictures whose room is kept; descriptions. What templates can do is done in
+``book/_templates``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ import textwrap
 from functools import lru_cache
 from pathlib import Path
 
-from bs4 import BeautifulSoup
 from docutils import nodes
 from PIL import Image
 from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collector
@@ -260,30 +259,6 @@ def numbered_formulas(app, doctree):
             node.children = [nodes.Text(rf"\[{text}\]")]
 
 
-def planned_chapters(app, pagename, templatename, context, doctree):
-    """For the template of the sidebar: the table of contents with the chapters that are to come."""
-    planned = app.config.html_context.get("planned") or {}
-
-    def with_planned(toc) -> str:
-        soup = BeautifulSoup(str(toc), "html.parser")
-        entries = {}
-        for item in soup.select("li.toctree-l1"):
-            if m := re.match(r"\s*(\d+)\.", item.get_text()):
-                entries[int(m[1])] = item
-        for number, title in sorted(planned.items(), reverse=True):
-            before = [n for n in entries if n < int(number)]
-            if not before:
-                continue
-            new = soup.new_tag("li", attrs={"class": "toctree-l1 planned"})
-            words = soup.new_tag("span")
-            words.string = f"{int(number)}. {title} (to come)"
-            new.append(words)
-            entries[max(before)].insert_after(new)
-        return str(soup)
-
-    context["with_planned"] = with_planned
-
-
 def number_by_file_name(assign):
     """Wrap the numbering of sections: the first number of notebooks/NN_name is NN, not its place in
     the table of contents.
@@ -322,7 +297,6 @@ def setup(app):
     app.connect("doctree-read", explicit_targets)
     app.connect("doctree-read", numbered_formulas)
     app.connect("doctree-resolved", pictures)
-    app.connect("html-page-context", planned_chapters, priority=400)
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish, priority=900)

@@ -80,11 +80,6 @@ def config(root: Path = ROOT) -> dict:
     mark = hashlib.sha256(b"".join(p.read_bytes() for p in sorted(behind))).hexdigest()[:12]
     context = cfg["sphinx"]["config"].setdefault("html_context", {})
     context["tools"] = mark
-    context["planned"] = {
-        number: title
-        for number, title in context.get("planned", {}).items()
-        if not list((root / "notebooks").glob(f"{number}_*.ipynb"))
-    }
     extensions = cfg["sphinx"]["local_extensions"]
     cfg["sphinx"]["local_extensions"] = dict.fromkeys(extensions, str(Path("..", "..", "tools")))
     if repo := address.address(root):
