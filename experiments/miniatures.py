@@ -3,7 +3,8 @@ and where they come from.
 
     python -m experiments.miniatures --seed 200 --nets A/256 D/256 D/256-512 E/256 E/256-512
 
-Reads results/section4-two/ and _build/section4-two/; writes results/miniatures/.
+Reads results/section4-two/ and _build/section4-two/; writes results/miniatures/. Nets that lie
+there already and are not named stay as they are.
 """
 
 from __future__ import annotations
@@ -68,8 +69,12 @@ def main(argv: list[str] | None = None) -> None:
     given = parser.parse_args(argv)
     given.out.mkdir(parents=True, exist_ok=True)
     entries = {short(name): pack(name, given.seed, given.grid, given.out) for name in given.nets}
-    record = {"provenance": provenance("cpu", given.seed), "nets": entries}
-    write(given.out / "miniatures.json", record)
+    index = given.out / "miniatures.json"
+    before = json.loads(index.read_text(encoding="utf-8")) if index.exists() else {}
+    made = provenance("cpu", given.seed)
+    if command := before.get("provenance", {}).get("command"):
+        made["command"] = f"{command}; {made['command']} --nets {' '.join(given.nets)}"
+    write(index, {"provenance": made, "nets": before.get("nets", {}) | entries})
     for name, entry in entries.items():
         print(f"{name}: {entry['bytes']:,} bytes, {entry['errors']}")
 
