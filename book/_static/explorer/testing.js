@@ -30,19 +30,13 @@
   const corners = (q, crop = CROP, grid = GRID) =>
     Array.from({ length: grid }, (_, i) => rounded(((q - crop) * i) / (grid - 1)));
 
-  /** The poolings that leave out the last row and column of their map: name and how many of them. */
+  /** The poolings that leave out the last rows and columns of the map below: name, and how many. */
   function dropped(name, q) {
-    const config = window.vggConfigs.find((each) => each.name === name);
-    let side = q;
-    const found = [];
-    for (const [layer, row] of config.layers.map((each, i) => [each, maps(trace(name, q))[i]])) {
-      if (layer.kind === "pool") {
-        const left = side - ((row.shape[1] - 1) * layer.stride + layer.kernel);
-        if (left > 0) found.push({ name: layer.name, rows: left });
-      }
-      side = row.shape[1];
-    }
-    return found;
+    const { layers } = window.vggConfigs.find((each) => each.name === name);
+    const sides = [q, ...maps(trace(name, q)).map((row) => row.shape[1])];
+    const left = ({ kernel, stride }, i) => sides[i] - ((sides[i + 1] - 1) * stride + kernel);
+    return layers.map((layer, i) => ({ name: layer.name, kind: layer.kind, rows: left(layer, i) }))
+      .filter(({ kind, rows }) => kind === "pool" && rows > 0);
   }
 
   /** A net trained on crops of `crop` pixels, on a square picture of q: its last map, its score map, and multiply-adds of one
