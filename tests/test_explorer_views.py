@@ -281,7 +281,7 @@ def test_the_slider_moves_q_and_the_map_grows_by_whole_cells(views):
         slider.fill(str(q))
         assert fact("Score map").startswith(f"{cells} × {cells},")
         assert fact("Poolings that leave out a row") == lost
-        assert fact("Pixels behind the last cell's crop") == str(q % 32)
+        assert fact("Pixels beyond the last cell's crop") == str(q % 32)
         assert view.locator("rect.ex-score").count() == cells**2
         assert view.get_by_label("Q, pixels").input_value() == str(q)
     slider.fill("512")

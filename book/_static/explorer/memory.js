@@ -12,7 +12,7 @@
   const MOST = 1024; // images
   const PAPER = 256; // the paper's batch
   const GIB = 2 ** 30;
-  const CARDS = [[6, "the paper's Titan Black"], [16, "T4"], [80, "H100"]];
+  const CARDS = [[6, "6 GB, the paper's Titan Black"], [16, "16 GB"], [80, "80 GB"]];
   const KEPT = { torch: "what PyTorch keeps", pairs: "outputs and their gradients" };
 
   const values = (row) => row.shape.reduce((a, b) => a * b, 1);
@@ -120,7 +120,7 @@
         h("tbody", {}, CARDS.map(([size, card]) => {
           const most = fits(found, size * GIB);
           const pieces = Math.ceil(PAPER / most);
-          return h("tr", {}, h("th", { scope: "row" }, `${size} GB, ${card}`), h("td", { "data-card": size }, count(most)),
+          return h("tr", {}, h("th", { scope: "row" }, card), h("td", { "data-card": size }, count(most)),
             h("td", {}, most === 0 ? "does not fit" : pieces === 1 ? "in one" : `in ${pieces} pieces`));
         }))));
     }

@@ -120,7 +120,7 @@
         ["Cells apart on the picture", `${found.spacing} pixels`],
         ["Crops apart", `${fixed((q - CROP) / (GRID - 1), 1)} pixels`],
         ["Poolings that leave out a row", lost.length ? lost.map((each) => each.name).join(", ") : "none"],
-        ["Pixels behind the last cell's crop", String(q - CROP - (found.cells - 1) * found.spacing)],
+        ["Pixels beyond the last cell's crop", String(q - CROP - (found.cells - 1) * found.spacing)],
       ];
       facts.replaceChildren(...lines.map(([term, value]) => h("div", {}, h("dt", {}, term), h("dd", { "data-fact": term }, value))));
       const rows = [
