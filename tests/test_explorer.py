@@ -1,8 +1,9 @@
 """The explorer in a real browser: its arithmetic and its displayed numbers against the package, its
 refusals, its keyboard.
 
-Kept apart from the built book: the page under test holds the two widgets and the files of
-book/_static/explorer alone.
+Kept apart from the built book: the page under test holds the widgets and the files of
+book/_static/explorer alone. What the views of connections, testing and memory compute is tested in
+test_explorer_views.py.
 """
 
 import html as markup
@@ -27,12 +28,26 @@ NETWORK = (
     "</div>"
 )
 STACK = '<div class="explorer" data-view="stack"></div>'
+LATER = ("connections", "testing", "memory")  # views with a script of their own
+EVERY = NETWORK + STACK + "".join(f'<div class="explorer" data-view="{v}"></div>' for v in LATER)
+SCRIPTS = ("configs", "explorer", *LATER)
 # texts of a drawing that reach beyond it
 CUT = """() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
     const inner = t.getBoundingClientRect();
     const outer = t.ownerSVGElement.getBoundingClientRect();
     return inner.right > outer.right + 1 || inner.left < outer.left - 1;
 }).map((t) => t.textContent)"""
+# options that their select cannot show whole: text and missing pixels
+CUT_OPTIONS = """() => [
+    ...document.querySelectorAll("select")
+].filter((e) => e.clientWidth).map((e) => {
+    const style = getComputedStyle(e);
+    const pen = document.createElement("canvas").getContext("2d");
+    pen.font = `${style.fontSize} ${style.fontFamily}`;
+    const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
+    const room = e.clientWidth - padding - 20;
+    return [...e.options].map((o) => [o.text, pen.measureText(o.text).width - room]);
+}).flat().filter(([, over]) => over > 0)"""
 TYPES = {".js": "text/javascript", ".css": "text/css", ".jpg": "image/jpeg"}
 
 
@@ -56,7 +71,7 @@ def test_photograph_is_small_and_square():
 def test_nothing_is_loaded_from_another_host():
     text = "".join(
         (explorer.FOLDER / name).read_text()
-        for name in ("explorer.js", "explorer.css", "configs.js")
+        for name in ("explorer.css", *(f"{script}.js" for script in SCRIPTS))
     )
     assert set(re.findall(r"https?://[^\"'\s)]+", text)) <= {"http://www.w3.org/2000/svg"}
 
@@ -70,11 +85,12 @@ def opened(browser, body: str, theme: str = "light", **context):
     ctx = browser.new_context(**context)
     ctx.set_default_timeout(5000)
     page, trouble = ctx.new_page(), []
+    scripts = "".join(f'<script src="{name}.js" defer></script>' for name in SCRIPTS)
     text = (
         f'<!doctype html><html lang="en" data-theme="{theme}"><head><title>Explorer</title>'
         '<meta name="viewport" content="width=device-width"><link rel="icon" href="data:,">'
-        '<link rel="stylesheet" href="explorer.css"><script src="configs.js" defer></script>'
-        '<script src="explorer.js" defer></script></head>'
+        '<link rel="stylesheet" href="explorer.css">'
+        f"{scripts}</head>"
         f"<body><main><h1>Explorer</h1>{body}</main></body></html>"
     )
 
@@ -98,7 +114,7 @@ def opened(browser, body: str, theme: str = "light", **context):
         lambda m: trouble.append(f"console {m.text}") if m.type in ("error", "warning") else None,
     )
     page.goto("http://explorer.test/")
-    page.wait_for_selector(".explorer[data-ready]")
+    page.wait_for_function("() => !document.querySelector('.explorer:not([data-ready])')")
     yield page
     ctx.close()
     assert not trouble
@@ -437,9 +453,7 @@ def test_everything_works_from_the_keyboard(page):
 @pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("width", [320, 390, 1280])
 def test_it_fits_the_width(browser, width, theme):
-    with opened(
-        browser, NETWORK + STACK, theme=theme, viewport={"width": width, "height": 800}
-    ) as page:
+    with opened(browser, EVERY, theme=theme, viewport={"width": width, "height": 800}) as page:
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         small = page.evaluate("""() => [
             ...document.querySelectorAll(".explorer button, .explorer select, .explorer input")
@@ -450,16 +464,7 @@ def test_it_fits_the_width(browser, width, theme):
             page.get_by_role("button", name=stack).click()
         cut = page.evaluate(CUT)
         assert not cut, cut
-        long = page.evaluate("""() => [
-            ...document.querySelectorAll(".explorer select")
-        ].map((e) => {
-            const style = getComputedStyle(e);
-            const pen = document.createElement("canvas").getContext("2d");
-            pen.font = `${style.fontSize} ${style.fontFamily}`;
-            const padding = parseFloat(style.paddingLeft) + parseFloat(style.paddingRight);
-            const room = e.clientWidth - padding - 20;
-            return [...e.options].map((o) => [o.text, pen.measureText(o.text).width - room]);
-        }).flat().filter(([, over]) => over > 0)""")
+        long = page.evaluate(CUT_OPTIONS)
         assert not long, long
 
 
@@ -467,7 +472,7 @@ def test_it_fits_the_width(browser, width, theme):
     "family", ["DejaVu Sans", "Liberation Sans", "Noto Sans", "DejaVu Sans Mono"]
 )
 def test_its_drawings_fit_in_any_font(browser, family):
-    with opened(browser, NETWORK + STACK, viewport={"width": 320, "height": 800}) as page:
+    with opened(browser, EVERY, viewport={"width": 320, "height": 800}) as page:
         page.add_style_tag(content=f"* {{ font-family: '{family}' !important; }}")
         page.set_viewport_size({"width": 322, "height": 800})
         page.wait_for_timeout(100)
@@ -492,6 +497,13 @@ def test_without_a_script_the_page_s_own_text_remains(browser):
     ctx.close()
 
 
+SAYS = {
+    "network": "sees",
+    "stack": "sees",
+    "connections": "of the picture's columns",
+    "testing": "score map",
+    "memory": "whatever the batch",
+}
 PLACES = (
     "book/explorer.md",
     "notebooks/02_receptive_field_and_parameters.ipynb",
@@ -508,8 +520,15 @@ def test_it_stands_where_it_should_and_asks_for_what_exists(place):
     ]
     assert found, f"no explorer in {place}"
     for data in found:
-        assert data.pop("view") in ("network", "stack")
-        if "config" in data:
+        view = data.pop("view")
+        assert view in ("network", "stack", *LATER)
+        if view == "connections":
+            assert data.pop("layers") == "3,3,3"
+        elif view == "testing":
+            assert data.pop("config") in CONFIGS and 224 <= int(data.pop("size")) <= 640
+        elif view == "memory":
+            assert data.pop("config") in CONFIGS and 1 <= int(data.pop("batch")) <= 1024
+        elif view == "network":
             rows = walk(data.pop("config"), image_size=int(data.pop("size")))
             assert data.pop("layer") in {row.name for row in rows}
         else:
@@ -524,6 +543,7 @@ def test_pages_load_scripts_only_where_they_use_them(html):
         for mark, script in (
             ('class="explorer"', "explorer/explorer.js"),
             ('class="quiz"', "quiz.js"),
+            *((f'class="explorer" data-view="{view}"', f"explorer/{view}.js") for view in LATER),
         ):
             assert (mark in text) == (f"_static/{script}" in text), (
                 f"{path.name}: {mark} and {script}"
@@ -536,7 +556,21 @@ def test_embedded_explorers_work_on_the_built_pages(html, browser):
         built = html / Path(place).with_suffix(".html")
         page.goto(built.as_uri())
         count = built.read_text(encoding="utf-8").count('class="explorer"')
-        assert page.locator(".explorer[data-ready] .ex-summary").count() == count > 0
-        assert all(
-            "sees" in text for text in page.locator(".explorer .ex-summary").all_text_contents()
-        )
+        assert page.locator(".explorer[data-ready]").count() == count > 0
+        for view, word in SAYS.items():
+            said = page.locator(f'.explorer[data-view="{view}"] [role="status"]')
+            assert all(word in text for text in said.all_text_contents()[:1])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_selects_of_the_built_pages_show_their_whole_text(html, browser, width):
+    page = browser.new_context(viewport={"width": width, "height": 900}).new_page()
+    for place in (*PLACES, "book/see_it_think.md"):
+        page.goto((html / Path(place).with_suffix(".html")).as_uri())
+        if place == "book/see_it_think.md":
+            page.get_by_role("button", name="Load the trained net").click()
+            page.wait_for_selector(".think select")
+        assert page.locator("select").count() > 0
+        cut = page.evaluate(CUT_OPTIONS)
+        assert not cut, (place, cut)
+    page.context.close()

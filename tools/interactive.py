@@ -1,5 +1,5 @@
 """Sphinx extension: the explorer's and the quizzes' files, on those pages only that hold an
-explorer or a quiz.
+explorer or a quiz; and each of the explorer's later views only where it stands.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ FILES = {
         ["explorer/configs.js", "explorer/explorer.js"],
         ["explorer/explorer.css"],
     ),
+    'class="explorer" data-view="connections"': (["explorer/connections.js"], []),
+    'class="explorer" data-view="testing"': (["explorer/testing.js"], []),
+    'class="explorer" data-view="memory"': (["explorer/memory.js"], []),
     'class="think"': (
         ["think/scenes.js", "think/scene.js", "think/net.js", "think/think.js"],
         ["think/think.css"],

@@ -2,6 +2,7 @@
  *
  * Every <div class="explorer" data-view="network|stack" ...> of the page becomes one. The upper half of the file is arithmetic
  * without a page (window.vggExplorer), tested against src/vggbook in a browser; the lower half draws. No framework, no kernel.
+ * connections.js, testing.js and memory.js add a view each, with the same helpers (vggExplorer.kit).
  */
 (() => {
   "use strict";
@@ -116,7 +117,7 @@
     };
   }
 
-  window.vggExplorer = { trace, stack, window: window_, total, LIMIT };
+  window.vggExplorer = { trace, stack, window: window_, total, grow, LIMIT };
 
   // ---- words and elements ----------------------------------------------------------------------------------------------------
 
@@ -159,10 +160,11 @@
   const KINDS = { conv: "convolution", bn: "batch normalisation", lrn: "local response normalisation",
     pool: "max-pooling", fc: "fully connected" };
   let made = 0;
+  const fresh = () => `ex-${++made}`;
 
   /** A labelled control. */
   const control = (text, node) => {
-    node.id = `ex-${++made}`;
+    node.id = fresh();
     return h("div", { class: "ex-control" }, h("label", { for: node.id }, text), node);
   };
 
@@ -208,7 +210,7 @@
       state.unit[axis] = Number(event.target.value); renderField();
     } });
     const sliders = [slider(0), slider(1)];
-    const error = h("p", { class: "ex-error", role: "alert", id: `ex-${++made}` });
+    const error = h("p", { class: "ex-error", role: "alert", id: fresh() });
     const summary = h("p", { class: "ex-summary", role: "status", "aria-live": "polite" });
     const facts = h("dl", { class: "ex-facts" });
     const picture = h("div", { class: "ex-picture" });
@@ -300,7 +302,7 @@
       const span = last - first;
       const pad = span * 0.03;
       const line = span / 200;
-      const id = `ex-${++made}`;
+      const id = fresh();
       const map = r.shape.length === 3 ? r.shape[1] : 1;
       const box = { x: seen.left, y: seen.top, width: seen.size, height: seen.size };
       const centre = [seen.left + seen.size / 2, seen.top + seen.size / 2];
@@ -421,7 +423,7 @@
     inputs.placeholder = "as many as out";
     const side = number(root.dataset.side ?? 56, "The map's side", LIMIT.side);
     const biases = h("input", { type: "checkbox", onchange: () => update() });
-    const error = h("p", { class: "ex-error", role: "alert", id: `ex-${++made}` });
+    const error = h("p", { class: "ex-error", role: "alert", id: fresh() });
     const summary = h("p", { class: "ex-summary", role: "status", "aria-live": "polite" });
     const list = h("ol", { class: "ex-list" });
     const facts = h("div", { class: "ex-scroll", role: "region", tabindex: 0, "aria-label": "The stack and the single kernel" });
@@ -601,12 +603,20 @@
 
   // ---- start -----------------------------------------------------------------------------------------------------------------
 
-  function start() {
-    for (const root of document.querySelectorAll("div.explorer:not([data-ready])")) {
+  /** From now on each <div class="explorer" data-view="name"> is what `build` makes of it. */
+  function view(name, build) {
+    const start = () => document.querySelectorAll(`div.explorer[data-view="${name}"]:not([data-ready])`).forEach((root) => {
       root.dataset.ready = "true";
-      (root.dataset.view === "stack" ? stackView : networkView)(root);
-    }
+      build(root);
+    });
+    if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+    else start();
   }
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
-  else start();
+
+  Object.assign(window.vggExplorer, {
+    view,
+    kit: { HERE, h, s, label, fitText, count, fixed, short, times, fresh, control, guarded, onWidth, whole },
+  });
+  view("network", networkView);
+  view("stack", stackView);
 })();
