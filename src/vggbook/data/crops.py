@@ -202,8 +202,8 @@ def colour_shift(
     principal components i of vectors[:, i] * alpha_i * sqrt(values[i]), alpha_i from N(0, std).
     Units: `eigen` = (values, vectors) is that of RGB on 0..255, so values are variances in squared
     grey levels and their roots grey levels. The AlexNet text multiplies by the eigenvalue itself:
-    on 0..255 that would be shifts of hundreds of grey levels; the constants in common use (0.2175,
-    0.0188, 0.0045, on 0..1) are standard deviations too. alpha: (N, 3), in place of random ones.
+    on 0..255 that would be shifts of hundreds of grey levels. The constants in common use (0.2175,
+    0.0188, 0.0045) are eigenvalues of pixels on 0..1. alpha: (N, 3), in place of random ones.
     """
     values, vectors = (torch.as_tensor(t, dtype=torch.float32) for t in eigen)
     if alpha is None:
