@@ -240,6 +240,7 @@ LEDGER = {
     "shallow-net-error": "B − B-5x5",
     "train-jitter-helps": "jittered − 384",
     "test-jitter-helps": "several − one Q",
+    "crop-dense-complementary": "crops − dense|both − dense|both − crops",
 }
 
 
@@ -259,7 +260,8 @@ def ledgers(first, second):
         words = {judged(part, found[part])[1] for part in parts.split("|")}
         word = later[SECOND[claim]][2] if claim in SECOND else ""
         if word not in ("reproduced", "opposite"):
-            word = words.pop() if len(words) == 1 else "undecided"
+            mixed = "opposite" if "opposite" in words else "undecided"
+            word = words.pop() if len(words) == 1 else mixed
         right[claim] = word
     return right
 
