@@ -180,7 +180,6 @@ def test_runs_of_the_second_plan_come_in_its_order_from_one_design(second):
     assert every, "no run of the second plan"
     assert all(r["design"] == every[0]["design"] for r in every)
     assert {s for by_seed in second.values() for s in by_seed} <= set(range(200, 208))
-    assert len({r["provenance"]["commit"] for r in every}) == 1
     for record in every:
         design, schedule = record["design"], record["schedule"]
         base = record["run"]["start"] == "measured"
