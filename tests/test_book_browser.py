@@ -381,6 +381,59 @@ def test_a_tap_explains_a_term_and_a_second_one_follows_it(browser, base):
     p.context.close()
 
 
+SCROLLER = """table => {
+  for (let e = table.parentElement; e.tagName !== 'MAIN'; e = e.parentElement)
+    if (e.scrollWidth > e.clientWidth + 1 && getComputedStyle(e).overflowX === 'auto') return true;
+  return false;
+}"""
+FIRST_COLUMN = """async table => {
+  let box = table.parentElement;
+  while (box.scrollWidth <= box.clientWidth + 1) box = box.parentElement;
+  const still = () => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const look = () => {
+    const wrong = [], rows = [...table.rows], edge = box.getBoundingClientRect();
+    for (const row of rows) {
+      const cell = row.cells[0];
+      const down = cell.getBoundingClientRect().top - window.innerHeight / 2;
+      window.scrollBy({ top: down, behavior: 'instant' });
+      const at = cell.getBoundingClientRect();
+      const top = document.elementFromPoint(at.left + 4, at.top + at.height / 2);
+      if (Math.abs(at.left - edge.left) > 2) wrong.push(`${cell.textContent} at ${at.left}`);
+      if (at.width > 0.6 * edge.width) wrong.push(`${cell.textContent} is ${at.width} wide`);
+      if (!cell.contains(top)) wrong.push(`${cell.textContent} is covered`);
+    }
+    return { wrong, shadow: getComputedStyle(rows.at(-1).cells[0], '::after').content };
+  };
+  const before = look();
+  box.scrollLeft = box.scrollWidth;
+  await still();
+  const after = look();
+  if (!box.scrollLeft) after.wrong.push('it does not scroll');
+  return [before, after];
+}"""
+
+
+def test_the_first_column_of_a_wide_table_stays_on_a_phone(browser, base):
+    """Scrolled to its end, a table still names its rows: each first cell stands at the left edge
+    on top, leaves room for the others, and throws a shadow, which it does not before.
+    """
+    context = browser.new_context(**VIEWS["phone"])
+    wide, wrong = 0, []
+    for page in (CHAPTERS[0], "notebooks/03_shape_tracing.html"):
+        p, _ = visit(context, base, page)
+        for table in p.query_selector_all("main article table"):
+            if table.is_visible() and table.evaluate(SCROLLER):
+                before, after = table.evaluate(FIRST_COLUMN)
+                wide += 1
+                wrong += [f"{page}: {m}" for m in after["wrong"]]
+                wrong += [
+                    f"{page}: shadow {before['shadow']!r} before, {after['shadow']!r} after"
+                ] * (before["shadow"] != "none" or after["shadow"] == "none")
+        p.close()
+    context.close()
+    assert wide >= 2 and wrong == []
+
+
 def test_code_that_scrolls_is_reached_by_keyboard(browser, base):
     """On a phone, also in what was folded when the page was opened."""
     p, _ = visit(browser.new_context(**VIEWS["phone"]), base, CHAPTERS[0])

@@ -59,7 +59,7 @@
   /* A long page is laid out section by section, when there is time (book.css holds back what is far from the window); then what
      scrolls is measured, for it must be in the order of the tab key. Again when a fold opens or the width changes. */
   const idle = window.requestIdleCallback || ((f) => setTimeout(() => f({ timeRemaining: () => 8 }), 30));
-  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .cell_output [style*=overflow], .pst-scrollable-table-container, .scroll-box, div.math")];
+  const parts = (root) => [...root.querySelectorAll(".bd-article > section > section, pre, .cell_output > .output, .cell_output [style*=overflow], .pst-scrollable-table-container, .table-box, .scroll-box, div.math")];
 
   function measure(queue) {
     idle((deadline) => {
@@ -75,6 +75,9 @@
       if (queue.length) setTimeout(() => measure(queue), 20);
     });
   }
+
+  /* Where a box is scrolled, the column that stays throws a shadow (book.css). */
+  document.addEventListener("scroll", ({ target: e }) => { if (e.classList) e.classList.toggle("shifted", e.scrollLeft > 0); }, { capture: true, passive: true });
 
   let settling = 0;
   const again = () => { clearTimeout(settling); settling = setTimeout(() => measure(parts(document)), 300); };
