@@ -2,8 +2,8 @@
 
 ``configs.js`` is Table 1 as the page's script reads it, from :mod:`vggbook.configs`; a test asserts
 that the file is up to date. ``photo.jpg`` is the middle of a photograph that scikit-learn ships,
-made small. The arithmetic is done anew in ``explorer.js`` and tested against
-:mod:`vggbook.arithmetic` in a browser.
+made small. The arithmetic is done anew in ``explorer.js`` and the scripts beside it, and tested
+against the package in a browser.
 """
 
 from __future__ import annotations
