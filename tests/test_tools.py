@@ -3,6 +3,8 @@
 import os
 import subprocess
 import sys
+import threading
+import time
 
 import nbformat
 import pytest
@@ -97,6 +99,33 @@ def test_checking_the_form_leaves_nothing_beside_the_notebooks():
 def test_execute_refuses_an_unknown_profile():
     with pytest.raises(ValueError, match=r"profile='huge': expected one of 'auto', 'cpu', 'gpu'"):
         execute.execute([], "huge")
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_after_a_failure_no_notebook_is_started_and_the_build_ends(tmp_path, monkeypatch, jobs):
+    started = []
+
+    def run(notebook, *rest):
+        started.append(notebook.stem)
+        if notebook.stem == "01":
+            raise execute.NotebookFailed("01 failed")
+        time.sleep(0.3)
+        return {"seconds": 0.3}
+
+    monkeypatch.setattr(execute, "run", run)
+    due = [tmp_path / f"{n:02}.ipynb" for n in range(1, 9)]
+    told = []
+
+    def build():
+        with pytest.raises(execute.NotebookFailed, match="01 failed"):
+            execute.side_by_side(due, (), jobs, told.append)
+
+    thread = threading.Thread(target=build, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive(), "still waiting for notebooks that were never started"
+    assert len(started) <= jobs + 1
+    assert any("01 FAILED" in line for line in told)
 
 
 # The address

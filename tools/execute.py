@@ -16,7 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -221,20 +221,21 @@ def side_by_side(due: list[Path], limits: tuple, jobs: int, say: Say) -> set[str
         return run(notebook, *limits, processes)
 
     pool = ThreadPoolExecutor(jobs)
-    futures = {pool.submit(one, n): n for n in due}
+    names = {pool.submit(one, n): n.stem for n in due}
+    waiting = set(names)
     try:
-        for future in as_completed(futures):
-            name = futures[future].stem
-            if future.cancelled():
-                continue
-            if error := future.exception():
-                failures.append(error)
-                tell(f"{name} FAILED")
-                pool.shutdown(wait=False, cancel_futures=True)
-            else:
-                fresh.add(name)
-                seconds = future.result()["seconds"]
-                tell(f"{name} done in {seconds:.1f} s  ({len(fresh)} of {len(due)})")
+        while waiting:
+            ended, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            for future in ended:
+                name = names[future]
+                if error := future.exception():
+                    failures.append(error)
+                    tell(f"{name} FAILED")
+                    waiting = {other for other in waiting if not other.cancel()}
+                else:
+                    fresh.add(name)
+                    seconds = future.result()["seconds"]
+                    tell(f"{name} done in {seconds:.1f} s  ({len(fresh)} of {len(due)})")
     except BaseException:
         processes.stop_all()
         raise
