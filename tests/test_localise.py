@@ -348,7 +348,8 @@ def imagenet(root, boxes):
             folder.mkdir(parents=True, exist_ok=True)
             (folder / f"{wnid}_{number}.JPEG").write_bytes(jpeg((40, 30)))
             lines = "".join(OBJECT.format(*four, name=wnid) for four in corners)
-            text = XML.format(name=f"{wnid}_{number}", objects=lines).encode()
+            text = XML.format(name=f"{wnid}_{number}", objects=lines)
+            text = text.replace("VOC2007", wnid).replace(".jpg", "").encode()  # no ending there
             info = tarfile.TarInfo(f"{wnid}/{wnid}_{number}.xml")
             info.size = len(text)
             archive.addfile(info, io.BytesIO(text))
