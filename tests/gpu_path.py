@@ -1,5 +1,5 @@
-"""A chapter's profile ``gpu`` walked on the CPU: its own file shrunk by one rule, Imagenette as the
-archive that it is.
+"""A chapter's profile ``gpu`` walked on the CPU: its own file shrunk by one rule; Imagenette,
+Caltech's sets and VOC as the archives that they are.
 """
 
 import functools
@@ -10,20 +10,22 @@ import json
 import subprocess
 import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
 from conftest import ROOT
+from pictures import jpeg
 from PIL import Image
 
 from tools.environment import clean
 from tools.execute import papermill
 from vggbook.book.photos import photograph_path
 
-# What every chapter runs first: the shrunk profile, the archive on disk, and a record of every net
-# that is trained.
+# What every chapter runs first: the shrunk profile, the archives on disk, and a record of every net
+# that is trained. All of Caltech's and VOC's sets are taken, as a reader can ask for.
 FIRST = """
 import json
 import torchvision
@@ -32,8 +34,22 @@ from pathlib import Path
 from vggbook.book import profiles
 
 small = profiles.shrunk("gpu")
+small["chapter_09"]["voc"] = small["chapter_10"]["voc"] = ["2007", "2012"]
+small["chapter_10"]["caltech"] = [101, 256]
 profiles.read = lambda name: small
 torchvision.datasets.Imagenette._ARCHIVES = {archives}
+
+
+def from_the_shelf(fetch):
+    def fetched(url, *where, filename, md5, **options):
+        near, digest = {sets}[filename]
+        return fetch(near, *where, filename=filename, md5=digest, **options)
+
+    return fetched
+
+
+for module in (torchvision.datasets.caltech, torchvision.datasets.voc):
+    module.download_and_extract_archive = from_the_shelf(module.download_and_extract_archive)
 
 
 def noting(train_a_net):
@@ -90,17 +106,85 @@ def imagenette(folder: Path) -> tuple[str, str]:
     return path.name, hashlib.md5(path.read_bytes()).hexdigest()
 
 
+def tar(files: dict[str, bytes], mode: str = "w") -> bytes:
+    """An archive of these files."""
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode=mode) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return data.getvalue()
+
+
+CALTECH = {
+    101: ("BACKGROUND_Google", "Faces", "accordion"),
+    256: ("001.ak47", "002.american-flag", "257.clutter"),
+}
+A_CLASS = 12  # pictures
+
+
+def caltech(classes: int) -> tuple[str, bytes]:
+    """A small archive in the form of the published one: name and content."""
+    files = {}
+    for at, name in enumerate(CALTECH[classes]):
+        for i in range(1, A_CLASS + 1):
+            picture = f"image_{i:04d}.jpg" if classes == 101 else f"{name[:3]}_{i:04d}.jpg"
+            place = f"{classes}_ObjectCategories/{name}/{picture}"
+            files[place] = jpeg((40 + i, 30), seed=100 * at + i)
+    if classes == 256:
+        return "256_ObjectCategories.tar", tar(files)
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("caltech-101/101_ObjectCategories.tar.gz", tar(files, "w:gz"))
+        archive.writestr("caltech-101/Annotations.tar", tar({"Annotations/x.mat": b""}))
+    return "caltech-101.zip", data.getvalue()
+
+
+OBJECT = (
+    "<object><name>{}</name><difficult>{}</difficult><bndbox><xmin>3</xmin><ymin>{}</ymin>"
+    "<xmax>30</xmax><ymax>28</ymax></bndbox></object>"
+)
+SIZE = "<size><width>40</width><height>30</height><depth>3</depth></size>"
+
+
+def voc(year: str) -> tuple[str, bytes]:
+    """As :func:`caltech`. Cats are in half of the pictures, in a fifth as difficult ones."""
+    top = f"VOCdevkit/VOC{year}"
+    files = {}
+    for split, first in (("train", 1), ("val", 21)):
+        names = [f"{i:06d}" for i in range(first, first + 20)]
+        files[f"{top}/ImageSets/Main/{split}.txt"] = "\n".join([*names, ""]).encode()
+        for i, name in enumerate(names):
+            things = OBJECT.format("cat", int(i % 5 == 0), 2 + i % 9) if i % 2 else ""
+            things += OBJECT.format("dog", 0, 5) if i % 3 else ""
+            note = f"<annotation><filename>{name}.jpg</filename>{SIZE}{things}</annotation>"
+            files[f"{top}/Annotations/{name}.xml"] = note.encode()
+            files[f"{top}/JPEGImages/{name}.jpg"] = jpeg((40, 30), seed=first + i)
+    months = {"2007": "06-Nov", "2012": "11-May"}
+    return f"VOCtrainval_{months[year]}-{year}.tar", tar(files)
+
+
+def read(path: Path) -> nbformat.NotebookNode:
+    """A notebook."""
+    return nbformat.read(path, 4)
+
+
 def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, list[list]]:
     """Run a chapter with the shrunk profile as the book would (strict); the nets that it
     trained.
     """
     (name, digest), notes = imagenette(folder), folder / "trained.jsonl"
+    shelf = dict([caltech(101), caltech(256), voc("2007"), voc("2012")])
+    for file_name, content in shelf.items():
+        (folder / file_name).write_bytes(content)
     copy = folder / notebook.name
     environment = clean() | {"HOME": str(folder), "NO_PROXY": "127.0.0.1"}  # downloads go below it
     with served(folder) as address:
         archives = {"320px": [f"{address}/{name}", digest]}
-        source = FIRST.format(archives=archives, notes=str(notes))
-        nb = nbformat.read(notebook, 4)
+        sets = {k: [f"{address}/{k}", hashlib.md5(v).hexdigest()] for k, v in shelf.items()}
+        source = FIRST.format(archives=archives, sets=sets, notes=str(notes))
+        nb = read(notebook)
         nb.cells.insert(0, nbformat.v4.new_code_cell(source, id="shrunk"))
         nbformat.write(nb, copy)
         command = papermill(copy, folder / "out.ipynb", "gpu", 300)

@@ -280,6 +280,15 @@ def test_caltech_256_in_its_real_form(tmp_path):
     assert caltech(tmp_path, 256, background=False).labels == [0, 1, 1]
 
 
+def test_a_class_of_caltech_without_a_picture_is_named(tmp_path):
+    place = tmp_path / "caltech101" / "101_ObjectCategories"
+    jpegs(place / "Faces", ["image_0001.jpg"])
+    jpegs(place / "chair", [])
+    jpegs(place / "BACKGROUND_Google", [])
+    with pytest.raises(ValueError, match=r"a picture of each class, also of \['chair', 'BACK"):
+        caltech(tmp_path)
+
+
 def test_caltech_that_is_not_there(tmp_path):
     with pytest.raises(FileNotFoundError, match="Caltech-101 in root="):
         caltech(tmp_path)
@@ -326,7 +335,7 @@ def test_an_unknown_thing_is_named():
 
 def test_a_damaged_picture_is_named(tmp_path):
     place = tmp_path / "caltech101" / "101_ObjectCategories"
-    jpegs(place / "BACKGROUND_Google", [])
+    jpegs(place / "BACKGROUND_Google", ["image_0001.jpg"])
     jpegs(place / "chair", ["image_0001.jpg"])
     (tmp_path / "caltech101" / "Annotations").mkdir()
     content = io.BytesIO()

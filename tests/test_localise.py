@@ -1,19 +1,24 @@
 """Localisation: boxes against torchvision, the net and its training against closed forms, merging
-by hand, annotations through torchvision's own reader of PASCAL VOC.
+by hand, annotations through torchvision's own readers of PASCAL VOC and ImageNet.
 """
 
+import io
 import math
 import re
+import tarfile
+from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pictures import noise
+from pictures import jpeg, noise
 from PIL import Image
 from torch import nn
 from torchvision import tv_tensors
-from torchvision.datasets import VOCDetection
+from torchvision.datasets import ImageNet, VOCDetection
+from torchvision.datasets.utils import extract_archive
 from torchvision.ops import box_convert, box_iou
 from torchvision.transforms import v2
 
@@ -330,3 +335,53 @@ def test_one_object_and_a_wrong_one(tmp_path):
     wrong = voc(tmp_path / "b", [("cat", (60, 5, 90, 9))])
     with pytest.raises(ValueError, match=r"boxes\[0\]=.*an area inside the picture"):
         annotated_objects(wrong[0][1])
+
+
+def imagenet(root, boxes):
+    """Training pictures as torchvision unpacks ImageNet's, and the archive of their boxes as
+    published: (wnid, number) -> (corners in 40 x 30 pixels, of no, one or several objects).
+    """
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for (wnid, number), corners in boxes.items():
+            folder = root / "train" / wnid
+            folder.mkdir(parents=True, exist_ok=True)
+            (folder / f"{wnid}_{number}.JPEG").write_bytes(jpeg((40, 30)))
+            lines = "".join(OBJECT.format(*four, name=wnid) for four in corners)
+            text = XML.format(name=f"{wnid}_{number}", objects=lines)
+            text = text.replace("VOC2007", wnid).replace(".jpg", "").encode()  # no ending there
+            info = tarfile.TarInfo(f"{wnid}/{wnid}_{number}.xml")
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text))
+    (root / "ILSVRC2012_bbox_train_v2.tar.gz").write_bytes(data.getvalue())
+    names = {wnid: (wnid,) for wnid, _ in boxes}
+    torch.save((names, []), root / "meta.bin")
+    return ImageNet(root, "train")
+
+
+def test_boxes_of_imagenet(tmp_path):
+    """A picture's file of boxes has its name. Corners may begin at 0 or lie beyond the edge."""
+    whole, jutting = (0.5, 0.5, 1, 1), (35 / 40, 22.5 / 30, 10 / 40, 15 / 30)
+    data = imagenet(
+        tmp_path,
+        {
+            ("n01440764", 10): [(0, 0, 40, 30)],
+            ("n01440764", 7): [(31, 16, 43, 30), (1, 1, 40, 30)],
+            ("n02102040", 3): [],
+        },
+    )
+    extract_archive(str(tmp_path / "ILSVRC2012_bbox_train_v2.tar.gz"), str(tmp_path / "boxes"))
+    found = {}
+    for path, label in data.samples:
+        wnid = data.wnids[label]
+        file = tmp_path / "boxes" / wnid / f"{Path(path).stem}.xml"
+        note = VOCDetection.parse_voc_xml(ElementTree.parse(file).getroot())
+        assert note["annotation"]["filename"] == Path(path).stem
+        found[Path(path).stem] = annotated_objects(note)
+    assert {name for name, _ in found["n01440764_10"]} == {"n01440764"}
+    assert found["n01440764_10"][0][1].tolist() == pytest.approx(whole)
+    assert [box.tolist() for _, box in found["n01440764_7"]] == [
+        pytest.approx(jutting),
+        pytest.approx(whole),
+    ]
+    assert found["n02102040_3"] == []

@@ -197,6 +197,20 @@ def test_a_job_counts_what_pytorch_counts(net, width):
     assert job.macs == 3 * forward.macs and job.steps == 2
 
 
+def test_photographs_and_archives_of_the_appendices_are_counted():
+    """What a reader adds costs what it weighs: VOC 2012's 2 GB, 257 classes of Caltech."""
+    settings = profiles.load("gpu", "10")
+    before = estimates.jobs("10", settings)
+    settings.caltech, settings.voc = [101, 256], ["2007", "2012"]
+    after = estimates.jobs("10", settings)
+    images = 2 * (sum(settings.caltech_class) * 257 + 2 * settings.voc_pictures)
+    assert after[-1].images - before[-1].images == images and after[-1].width == 1
+    archives, photographs = estimates._real_data("10", settings)
+    assert sum(estimates.SIZES[key] for key in archives) == pytest.approx(4.3e9, rel=0.01)
+    assert 2 * photographs == after[-1].images
+    assert estimates._real_data("08", settings) == ([], 0)
+
+
 # The shrunk profile and the gpu path
 
 
@@ -239,6 +253,9 @@ def test_the_archive_has_the_form_of_the_published_one(tmp_path, monkeypatch):
 def test_the_gpu_path_runs_and_trains_what_the_estimate_counts(chapter, tmp_path, monkeypatch):
     r, trained = gpu_path.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), tmp_path)
     assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
+    if chapter in ("09", "10"):  # photographs too, whether or not the released net could be had
+        shown = str([cell.get("outputs") for cell in gpu_path.read(tmp_path / "out.ipynb").cells])
+        assert "VOC 2012" in shown and "not run here" not in shown
     settings = profiles.Settings("gpu", profiles.shrunk("gpu")[f"chapter_{chapter}"])
     counted = {split: 10 * n for split, n in gpu_path.IMAGES.items()}
     monkeypatch.setattr(estimates, "IMAGENETTE", counted)

@@ -135,8 +135,8 @@ def fit_svm(
         for c in strengths:
             machine = LinearSVC(C=c, random_state=seed).fit(fitted, fitted_labels)
             accuracy[c] = machine.score(chosen, chosen_labels)
-    best = max(strengths, key=accuracy.__getitem__)  # the smallest of equals
-    return LinearSVC(C=best, random_state=seed).fit(x, y)
+        best = max(strengths, key=accuracy.__getitem__)  # the smallest of equals
+        return LinearSVC(C=best, random_state=seed).fit(x, y)
 
 
 def mean_class_recall(found: Sequence[int], truth: Sequence[int]) -> float:
@@ -197,7 +197,8 @@ def caltech(root: str | os.PathLike, classes: int = 101, background: bool = True
 
     ``background``: torchvision's Caltech101 drops the clutter class; the paper's 102 classes count
     it, and so it is put back as the last one. Caltech-256's clutter is the last of its 257.
-    Raises ValueError for another number, FileNotFoundError where the pictures are not there.
+    Raises ValueError for another number and for a class without a picture, FileNotFoundError where
+    the pictures are not there.
     """
     from torchvision.datasets import Caltech101, Caltech256
 
@@ -217,6 +218,9 @@ def caltech(root: str | os.PathLike, classes: int = 101, background: bool = True
         for label, name in enumerate(names)
         for path in sorted((folder / name).glob("*.jpg"))
     ]
+    shown = {label for _, label in samples}
+    missing = [name for label, name in enumerate(names) if label not in shown]
+    needs(not missing, "root", str(root), f"a picture of each class, also of {missing}")
     return FolderDataset(samples, names)
 
 

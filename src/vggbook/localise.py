@@ -40,8 +40,7 @@ def as_boxes(boxes: Tensor, box_format: str = "cxcywh", size: Sequence[int] = (1
     """
     choice("box_format", box_format, FORMATS)
     needs(boxes.ndim == 2 and boxes.shape[1] == 4, "boxes", tuple(boxes.shape), "the shape (N, 4)")
-    height, width = size
-    boxes = boxes.float() / torch.tensor([width, height, width, height])
+    boxes = boxes.float() / torch.tensor([size[1], size[0]] * 2)
     centred = box_convert(boxes, box_format, "cxcywh")
     middle, sides = centred.split(2, dim=1)
     right = centred.isfinite() & (sides > 0).repeat(1, 2)
@@ -89,8 +88,8 @@ def regressor(net: Network, per_class: bool = True, seed: int = 0) -> Network:
 
 def boxes_of(model: Network, pixels: Tensor, labels: Tensor) -> Tensor:
     """The boxes (N, 4) for crops (N, 3, h, w) of these classes: the shared one, or the class's."""
-    device = model.classifier[-1].weight.device
-    output = model(model.preprocessing(pixels.to(device))).cpu()  # (N, 4) or (N, 4 classes)
+    pixels = pixels.to(model.classifier[-1].weight.device)
+    output = model(model.preprocessing(pixels)).cpu()  # (N, 4) or (N, 4 classes)
     rows = torch.arange(len(labels))
     return output.unflatten(1, (-1, 4))[rows, labels] if model.per_class else output
 
@@ -135,8 +134,8 @@ def fit_boxes(
     right = len(counts) == model.box_classes and (min(counts) > 0 or not model.per_class)
     needs(right, "labels", counts, f"pictures of each of {model.box_classes} classes")
     model.features.requires_grad_(layers == "all")
-    rate = positive("lr", lr)
-    optimizer = torch.optim.SGD(model.parameters(), rate, momentum=0.9, weight_decay=5e-4)
+    positive("lr", lr)
+    optimizer = torch.optim.SGD(model.parameters(), lr, momentum=0.9, weight_decay=5e-4)
     generator = torch.Generator().manual_seed(seed)
     steps = whole("epochs", epochs, 1) * (batches := len(images) // batch_size)
     losses: list[float] = []
@@ -238,13 +237,14 @@ def localise(
 def annotated_objects(annotation: dict[str, Any]) -> list[tuple[str, Tensor]]:
     """Class names and boxes of an annotation of PASCAL VOC or ImageNet (``VOCDetection``).
 
-    Its corners are pixels, counted from 1 and both included; here boxes are centre and size.
+    Corners are pixels, counted from 1, both included; some of ImageNet's jut out and are cut off.
     """
     entry = annotation["annotation"]
-    size = int(entry["size"]["height"]), int(entry["size"]["width"])
+    height, width = (int(entry["size"][side]) for side in ("height", "width"))
     found = []
     for thing in entry.get("object", []):
         ends = [float(thing["bndbox"][key]) for key in ("xmin", "ymin", "xmax", "ymax")]
-        corners = torch.tensor([ends]) - torch.tensor([1.0, 1.0, 0.0, 0.0])
-        found.append((str(thing["name"]), as_boxes(corners, "xyxy", size)[0]))
+        corners = (torch.tensor([ends]) - torch.tensor([1.0, 1.0, 0.0, 0.0])).clamp(min=0)
+        corners = corners.minimum(torch.tensor([[width, height] * 2]))
+        found.append((str(thing["name"]), as_boxes(corners, "xyxy", (height, width))[0]))
     return found

@@ -19,8 +19,18 @@ from ..tracing import trace
 from .profiles import Settings, load
 
 IMAGENETTE = {"train": 9469, "val": 3925}
-DOWNLOAD = 60.0  # seconds: 326 MB, unpacked and decoded on two cores
+DOWNLOAD = 12e6  # bytes a second, unpacked
+DECODING = 400.0  # photographs a second on two cores
+SIZES = {  # bytes of the archives
+    "imagenette": 326e6,
+    "caltech101": 137e6,
+    "caltech256": 1183e6,
+    "voc2007": 460e6,
+    "voc2012": 2000e6,
+    "vgg16": 528e6,
+}
 SETUP = 30.0  # seconds: installing the package, imports, CUDA's start
+SVM = 10.0  # seconds: chapter 10's linear machines for photographs, on one core
 CONTEXT = 1.5e9  # bytes: CUDA's context and cuDNN's workspaces
 
 
@@ -160,23 +170,32 @@ def _chapter_08(s: Settings) -> list[Job]:
 
 def _chapter_09(s: Settings) -> list[Job]:
     """A miniature taught to answer with boxes; tested on centre crops and, picture by picture,
-    densely, where the classification net looks too.
+    densely, where the classification net looks too. The released D's FC layers on photographs:
+    its convolutions go forward alone, but in float32, which takes about as long.
     """
     training = Job(s.net, 64, 0.125, s.train * s.epochs, 32)
     centre = Job(s.net, 64, 0.125, s.test, 256, training=False)
     dense = [Job(s.net, q, 0.125, 2 * s.dense, 1, training=False) for q in s.scales]
-    return [training, centre, *dense]
+    photographs = []
+    for _ in s.voc:
+        photographs.append(Job("D", 224, 1.0, s.voc_pictures * s.voc_epochs, 32))
+        photographs.append(Job("D", 224, 1.0, s.voc_pictures, 256, training=False))
+    return [training, centre, *dense, *photographs]
 
 
 def _chapter_10(s: Settings) -> list[Job]:
-    """Descriptors of two small sets at the smallest scale, of 24 pictures at three, and steps of
-    one picture towards a style.
+    """Descriptors of two small sets at the smallest scale, of 24 pictures at three; steps of one
+    picture towards a style; descriptors of photographs.
     """
     pictures = 2 * 12 * (s.a_class[0] + 2 * s.a_class[1])  # mirrored, the figure's once more
     jobs = [Job("D", 73, 1 / 8, pictures, 64, training=False)]
     for side in (73, 110, 146):
         jobs.append(Job("D", side, 1 / 8, 2 * 2 * 24, 24, training=False))
-    jobs.append(Job("D", 240, 1 / 8, 3 * s.steps, 1, training=False))  # the flower, and back
+    for width in (1 / 8, 1.0):  # the flower, and back, for both
+        jobs.append(Job("D", 240, width, 3 * s.steps, 1, training=False))
+    real = 2 * sum(_photographs(s))  # by the released D, one by one, mirrored
+    if real:  # 256 x 341 pixels, as most photographs are 4:3: the area of a square of 296
+        jobs.append(Job("D", 296, 1.0, real, 1, training=False))
     return jobs
 
 
@@ -208,6 +227,27 @@ def jobs(chapter: str, settings: Settings | None = None) -> list[Job]:
     return WORK[chapter](settings or load("gpu", chapter))
 
 
+def _real_data(chapter: str, s: Settings) -> tuple[list[str], int]:
+    """The archives that a chapter fetches, by their keys in SIZES, and photographs that it
+    decodes.
+    """
+    if getattr(s, "data", "") == "imagenette":
+        return ["imagenette"], sum(IMAGENETTE.values())
+    if chapter not in ("09", "10"):
+        return [], 0
+    archives = [f"voc{year}" for year in s.voc]
+    if chapter == "09":
+        return [*archives, "vgg16"], 2 * s.voc_pictures * len(s.voc)
+    archives += [f"caltech{classes}" for classes in s.caltech]
+    return [*archives, "vgg16"], sum(_photographs(s))
+
+
+def _photographs(s: Settings) -> list[int]:
+    """How many of Caltech (its clutter is a class), and of VOC, chapter 10 describes."""
+    a_class = sum(s.caltech_class)
+    return [(n + 1) * a_class for n in s.caltech] + [2 * s.voc_pictures for _ in s.voc]
+
+
 def _data_bytes(settings: Settings) -> float:
     """The images that a chapter keeps on the GPU, as bytes of 8 bits."""
     if getattr(settings, "data", "") == "imagenette":
@@ -230,7 +270,10 @@ def estimate(chapter: str, device: str) -> Estimate | None:
         return None
     settings = load("gpu", chapter)
     work, share, speed = jobs(chapter, settings), SHARES[device], DEVICES[device].flops
-    seconds = SETUP + DOWNLOAD * (getattr(settings, "data", "") == "imagenette")
+    archives, photographs = _real_data(chapter, settings)
+    seconds = SETUP + sum(SIZES[key] for key in archives) / DOWNLOAD + photographs / DECODING
+    if photographs and chapter == "10":
+        seconds += SVM
     for job in work:
         reached = speed * (share.training if job.training else share.testing)
         seconds += 2 * job.macs / reached + job.steps * job.layers * share.layer
