@@ -250,7 +250,7 @@ def test_sizes_shrink_by_hand():
     data = {
         "common": {"device": "cuda", "seed": 0},
         "chapter_05": {"images": 64_000, "val_images": 64, "recipe": recipe, "deep": "D"},
-        "chapter_07": {"image": 64, "width": 0.5, "photo_width": 1 / 32, "seeds": [3, 4, 5]},
+        "chapter_07": {"image": 64, "width": 0.5, "photo_width": 0.25, "seeds": [3, 4, 5]},
         "chapter_09": {"crop": 100, "train": None, "rounds": 0, "product": 64 * 129, "test": 1},
     }
     small = shrink.shrink(data)
@@ -268,14 +268,16 @@ def test_sizes_shrink_by_hand():
         },
         "deep": "D",
     }
-    seventh = {"image": 32, "width": 1 / 16, "photo_width": 1 / 32, "seeds": [3, 4]}
+    seventh = {"image": 32, "width": 1 / 16, "photo_width": 1 / 16, "seeds": [3, 4]}
     assert small["chapter_07"] == seventh
     # without a recipe's crop and an image nothing says how large a side is
     ninth = {"crop": 100, "train": None, "rounds": 0, "product": 129, "test": 48}
     assert small["chapter_09"] == ninth
-    assert shrink.shrink({"common": {}, "chapter_06": {"image": 320, "scales": 256}}) == {
+    assert shrink.shrink(
+        {"common": {}, "chapter_06": {"image": 320, "scales": 256, "signal_size": 400}}
+    ) == {
         "common": {"device": "cpu"},
-        "chapter_06": {"image": 32, "scales": 32},
+        "chapter_06": {"image": 32, "scales": 32, "signal_size": 40},
     }
 
 

@@ -34,6 +34,8 @@ def test_help_is_complete(capsys):
     for f in fields(Recipe):
         assert "--" + f.name.replace("_", "-") in text
         assert f.metadata["help"].split(":")[0][:20] in text
+    assert "--mean R G B" in text and "--scales S [S ...]" in text
+    assert "--freeze LAYER [LAYER ...]" in text and "--init-from FILE" in text
     for f in fields(Options):
         if f.name not in ("eigen", "log"):
             assert "--" + f.name.replace("_", "-") in text
