@@ -53,6 +53,7 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "data/shapes": "data_shapes data_golden",
     "evaluate/__init__": "package evaluate_errors",
     "evaluate/__main__": "evaluate_command",
+    "kernels": "roofline",
     "train/__init__": "package train_main",
     "train/state": "train_machine train_resume",
 }
