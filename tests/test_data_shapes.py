@@ -136,6 +136,7 @@ def test_mixed_sizes_and_aspects_come_as_a_list():
     ("options", "message"),
     [
         ({"split": "dev"}, "split='dev': expected one of 'train', 'val', 'test'"),
+        ({"n": 2**30 + 1}, "n=1073741825: expected a whole number from 1 to 1073741824"),
         ({"n": 0}, "n=0: expected a whole number from 1 to"),
         ({"classes": 13}, "classes=13: expected one of 4, 6"),
         (
@@ -203,3 +204,12 @@ def test_no_index_and_a_size_that_is_none():
         ShapesDataset().batch([])
     with pytest.raises(ValueError, match="size=7: expected a whole number of at least 8"):
         ShapesDataset().batch([0], size=7)
+
+
+def test_defaults():
+    plain = ShapesDataset()
+    options = {"n": 8192, "seed": 0, "size": 96, "classes": 12, "difficulty": 0.25, "aspect": 1.0}
+    same = ShapesDataset("train", **options, hint=0.5, device="cpu")
+    assert len(plain) == 8192 == len(plain.labels()) and plain.size == (96, 96)
+    assert plain.classes == same.classes and len(plain.classes) == 12
+    assert torch.equal(plain.batch(range(5))[0], same.batch(range(5))[0])
