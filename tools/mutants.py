@@ -25,6 +25,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import FrameType
 
@@ -88,6 +89,7 @@ def test_files(module: str, folder: Path = ROOT / "tests") -> list[Path]:
     return [path for name in names if (path := folder / f"test_{name}.py").exists()]
 
 
+@cache
 def _imports(path: Path) -> set[str]:
     """What a file imports, modules and the names from them, dotted."""
     found = set()
@@ -270,8 +272,12 @@ def baseline(module: str, source: str, files: list[Path], copy: Copy) -> dict[st
     return json.loads(known.read_text(encoding="utf-8"))
 
 
-def judge(module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict]) -> list[dict]:
-    """One verdict a mutant of a module; those known already are not run again."""
+def judge(
+    module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict], until: float
+) -> list[dict]:
+    """One verdict a mutant of a module; those known already are not run again, and none is begun
+    after ``until`` by the clock.
+    """
     path = PACKAGE / f"{module}.py"
     original = path.read_text(encoding="utf-8")
     files = test_files(module)
@@ -285,6 +291,8 @@ def judge(module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict])
         old = known.get(key)
         if old and (old["verdict"] == "killed" or old["tests"] == tests):
             found.append({**old, "mutant": mutant})
+            continue
+        if time.monotonic() > until:
             continue
         if files and covered is None:
             covered = baseline(module, original, files, copy)
@@ -347,7 +355,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, default=60, help="how many mutants are drawn (60)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (1)")
     parser.add_argument("--only", default="", help="modules: data, or checks,train/recipe")
+    parser.add_argument("--minutes", type=float, default=1e6, help="then stop; again: it goes on")
     given = parser.parse_args(argv)
+    until = time.monotonic() + 60 * given.minutes
     import hypothesis  # noqa: F401
     import matplotlib.pyplot  # noqa: F401
     import torch
@@ -364,9 +374,10 @@ def main(argv: list[str] | None = None) -> int:
         drawn.setdefault(module, []).append(mutant)
     verdicts: dict[str, Counter] = {}
     survivors = []
-    for module, chosen in drawn.items():
+    # in any order, so that a run that was cut off has judged a sample of the modules
+    for module in random.Random(given.seed).sample(sorted(drawn), len(drawn)):
         tally = verdicts.setdefault(module, Counter())
-        for entry in judge(module, chosen, copy, known):
+        for entry in judge(module, drawn[module], copy, known, until):
             verdict = entry["verdict"]
             if verdict == "survived" and (entry["place"], entry["change"]) in same:
                 verdict = "equivalent"
@@ -374,7 +385,10 @@ def main(argv: list[str] | None = None) -> int:
             if verdict == "survived":
                 survivors.append(f"{entry['place']}\n{difference(module, entry['mutant'])}")
     shutil.rmtree(copy.folder)
+    left = sum(map(len, drawn.values())) - sum(map(Counter.total, verdicts.values()))
     print("\n" + "\n\n".join(survivors) + "\n\n" + table(verdicts))
+    if left:
+        print(f"{left} not judged yet: the same command goes on")
     return 1 if survivors else 0
 
 
