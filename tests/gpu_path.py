@@ -22,6 +22,7 @@ from PIL import Image
 
 from tools.environment import clean
 from tools.execute import papermill
+from tools.processes import lifeline
 from vggbook.book.photos import photograph_path
 
 # What every chapter runs first: the shrunk profile, the archives on disk, and a record of every net
@@ -188,8 +189,7 @@ def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, lis
         nb.cells.insert(0, nbformat.v4.new_code_cell(source, id="shrunk"))
         nbformat.write(nb, copy)
         command = papermill(copy, folder / "out.ipynb", "gpu", 300)
-        r = subprocess.run(
-            command, env=environment, cwd=ROOT, capture_output=True, text=True, encoding="utf-8"
-        )
+        how = {"env": environment, "cwd": ROOT, "stdin": lifeline()}
+        r = subprocess.run(command, **how, capture_output=True, text=True, encoding="utf-8")
     lines = notes.read_text(encoding="utf-8").splitlines() if notes.exists() else []
     return r, [json.loads(line) for line in lines]

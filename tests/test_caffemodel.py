@@ -7,6 +7,7 @@ import torch
 from torch import nn
 
 from vggbook import CONFIGS, build
+from vggbook.caffemodel import _varint
 from vggbook.weights import load_weights, read_caffemodel
 
 SMALL = {"width": 1 / 16, "image_size": 32}  # 1x1 maps before the FC layers
@@ -131,3 +132,11 @@ def test_a_caffemodel_that_fits_no_such_network_names_the_first_key(tmp_path):
     page.write_bytes(b"<!DOCTYPE html><html></html>")
     with pytest.raises(ValueError, match=r"page\.caffemodel: not a complete Caffe model"):
         load_weights(page)
+
+
+@pytest.mark.parametrize("value", [0, 1, 127, 128, 129, 300, 16383, 16384, 2**35 + 128])
+def test_whole_numbers_are_seven_bits_a_byte(value):
+    """As Protocol Buffers write them: the lowest bits first, the high bit while more follow."""
+    parts = [value >> 7 * i & 127 for i in range(max(1, -(-value.bit_length() // 7)))]
+    data = bytes([*(part | 128 for part in parts[:-1]), parts[-1]])
+    assert _varint(memoryview(b"\xff" + data + b"\x05"), 1) == (value, 1 + len(data))

@@ -176,6 +176,23 @@ def test_damaged_files_are_rgb_or_unreadable(tmp_path_factory, kind, bytes_chang
         assert image.dtype == torch.uint8 and image.ndim == 3 and image.shape[0] == 3
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "RGBa", "LA", "La", "PA"])
+def test_what_is_clear_shows_a_white_ground(mode):
+    """Opaque on the left, clear on the right."""
+    grey = Image.new("L", (4, 2), 80)
+    alpha = Image.new("L", (4, 2), 255)
+    alpha.paste(0, (2, 0, 4, 2))
+    if mode == "PA":
+        image = grey.convert("P").convert("PA")
+        image.putalpha(alpha)
+    elif mode.startswith("L"):
+        image = Image.merge("LA", (grey, alpha)).convert(mode)
+    else:
+        image = Image.merge("RGBA", (grey, grey, grey, alpha)).convert(mode)
+    pixels = rgb_tensor(image)
+    assert (pixels[:, :, :2] == 80).all() and (pixels[:, :, 2:] == 255).all()
+
+
 def test_a_path_that_is_none_and_one_that_is_a_folder(tmp_path):
     with pytest.raises(TypeError):
         load_image(3)

@@ -10,8 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vggbook.data import ShapesDataset, hash_keys
+from vggbook.data.painting import coverage
 
 few = settings(max_examples=15, deadline=None)
+
+
+def masks(shapes, indices):
+    """Coverage 0..1 of each pixel by the object (N, 1, H, W), of pictures of one size."""
+    image = shapes[0][0]
+    side = min(image.shape[1:])
+    y, x = ((torch.arange(length) + 0.5) / side for length in image.shape[1:])
+    return coverage(shapes.scenes(indices).outline, x, y, side)
 
 
 @pytest.fixture(scope="module")
@@ -56,10 +65,10 @@ def test_the_same_scene_at_any_size(shapes):
 def test_boxes_bound_the_object(aspect):
     s = ShapesDataset("val", 60, size=160, classes=24, aspect=aspect)
     index = torch.arange(60)
-    masks, boxes = s.masks(index)[:, 0] > 0.5, s.boxes(index)
-    height, width = masks.shape[1:]
+    inside, boxes = masks(s, index)[:, 0] > 0.5, s.boxes(index)
+    height, width = inside.shape[1:]
     assert (min(height, width), width > height) == (160, aspect > 1)
-    for mask, (cx, cy, w, h) in zip(masks, boxes.tolist()):
+    for mask, (cx, cy, w, h) in zip(inside, boxes.tolist()):
         rows, columns = mask.any(1).nonzero(), mask.any(0).nonzero()
         seen = [int(columns.min()), int(rows.min()), int(columns.max()) + 1, int(rows.max()) + 1]
         box = [
@@ -77,7 +86,7 @@ def test_boxes_bound_the_object(aspect):
 def test_object_scale_varies_and_is_the_one_that_is_drawn():
     s = ShapesDataset("train", 600, classes=["disc-stripes", "disc-dots"], size=64, difficulty=0)
     scales = s.scales(range(600))
-    area = s.masks(range(600)).sum((1, 2, 3)) / 64**2
+    area = masks(s, range(600)).sum((1, 2, 3)) / 64**2
     torch.testing.assert_close(area, math.pi * scales**2 / 4, rtol=0.03, atol=0)
     hard = ShapesDataset("train", 2000, difficulty=0.5).scales(range(2000))
     assert hard.max() / hard.min() > 3
@@ -105,7 +114,7 @@ def test_shapes_and_textures_look_as_named():
         s = ShapesDataset(
             "train", 8, classes=[f"{name}-dots", f"{name}-checks"], size=200, difficulty=0
         )
-        area = s.masks(range(8)).sum((1, 2, 3)) / 200**2
+        area = masks(s, range(8)).sum((1, 2, 3)) / 200**2
         r = s.scales(range(8)) / 2
         torch.testing.assert_close(
             area, n / 2 * math.sin(2 * math.pi / n) * r**2, rtol=0.02, atol=0
@@ -127,6 +136,7 @@ def test_mixed_sizes_and_aspects_come_as_a_list():
     ("options", "message"),
     [
         ({"split": "dev"}, "split='dev': expected one of 'train', 'val', 'test'"),
+        ({"n": 2**30 + 1}, "n=1073741825: expected a whole number from 1 to 1073741824"),
         ({"n": 0}, "n=0: expected a whole number from 1 to"),
         ({"classes": 13}, "classes=13: expected one of 4, 6"),
         (
@@ -159,7 +169,7 @@ def test_the_hint_ties_colour_to_the_class_and_can_be_switched_off():
         """Variance of class means over variance within classes, of each object's mean colour."""
         s = ShapesDataset("train", 1200, classes=6, size=48, difficulty=0, hint=hint)
         images, labels = s.batch(range(1200))
-        cover = s.masks(range(1200))
+        cover = masks(s, range(1200))
         colour = (images * cover).sum((2, 3)) / cover.sum((2, 3))  # (N, 3)
         means = torch.stack([colour[labels == k].mean(0) for k in range(6)])
         within = torch.stack([colour[labels == k].var(0) for k in range(6)]).mean()
@@ -194,3 +204,12 @@ def test_no_index_and_a_size_that_is_none():
         ShapesDataset().batch([])
     with pytest.raises(ValueError, match="size=7: expected a whole number of at least 8"):
         ShapesDataset().batch([0], size=7)
+
+
+def test_defaults():
+    plain = ShapesDataset()
+    options = {"n": 8192, "seed": 0, "size": 96, "classes": 12, "difficulty": 0.25, "aspect": 1.0}
+    same = ShapesDataset("train", **options, hint=0.5, device="cpu")
+    assert len(plain) == 8192 == len(plain.labels()) and plain.size == (96, 96)
+    assert plain.classes == same.classes and len(plain.classes) == 12
+    assert torch.equal(plain.batch(range(5))[0], same.batch(range(5))[0])

@@ -28,6 +28,7 @@ def test_statistics_equal_numpys_over_mixed_sizes(held):
     np.testing.assert_allclose(
         vectors @ torch.diag(values) @ vectors.T, covariance, rtol=1e-4, atol=1e-2
     )
+    assert (vectors.sum(0) > 0).all()  # of the two signs, the one that brightens
     assert (values.diff() <= 0).all() and values[-1] > 0
     np.testing.assert_allclose(mean_rgb(held), held.images.numpy().mean((0, 2, 3)), rtol=1e-6)
     with pytest.raises(ValueError, match="the data set is empty"):

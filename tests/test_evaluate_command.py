@@ -122,6 +122,17 @@ def test_two_processes_agree_with_one(tiny, imagenet_like, tmp_path, capsys):
         assert one[key] == two[key]
 
 
+def test_help_names_what_an_option_takes(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+    text = " ".join(capsys.readouterr().out.split())
+    assert ended.value.code == 0
+    for option in ("--scales Q [Q ...]", "--crop N", "--grid N", "--block N", "--json FILE"):
+        assert option in text
+    assert "--weights FILE [FILE ...]" in text and "--sha256 HEX [HEX ...]" in text
+    assert "Errors on a folder of images in ImageNet's layout" in text
+
+
 # --- what cannot be done --------------------------------------------------------------------------
 def test_what_is_wrong_with_the_data(tiny, imagenet_like, tmp_path, capsys):
     rest = tiny[2:]
@@ -151,6 +162,9 @@ def test_what_is_wrong_with_the_data(tiny, imagenet_like, tmp_path, capsys):
         (["--block", "two"], "'two': expected a whole number of at least 1"),
         (["--crop", "16"], "image_size=16: expected at least 32 pixels a side for A"),
         (["--method", "sparse"], "invalid choice: 'sparse'"),
+        (["--family", "caffe"], "invalid choice: 'caffe'"),
+        (["--average", "sum"], "invalid choice: 'sum'"),
+        (["--on-error", "stop"], "invalid choice: 'stop'"),
         (["--config", "vgg16"], "invalid choice: 'vgg16'"),
         (["--device", "abacus"], "'abacus': expected a device"),
         (["--device", "meta"], "'meta': expected a device that computes"),

@@ -343,3 +343,10 @@ def test_a_damaged_picture_is_named(tmp_path):
     (place / "chair" / "image_0001.jpg").write_bytes(content.getvalue()[:60])
     with pytest.raises(UnreadableImage, match=r"image_0001\.jpg"):
         caltech(tmp_path)[0]
+
+
+def test_the_twenty_classes_are_those_that_torchvisions_nets_were_trained_on():
+    from torchvision.models.segmentation import FCN_ResNet50_Weights
+
+    names = FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"]
+    assert names[0] == "__background__" and tuple(names[1:]) == VOC_CLASSES

@@ -7,6 +7,7 @@ Each test does what a reader did, in a small copy of the book, and looks at what
 import ast
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -288,26 +289,70 @@ def test_no_link_lies_in_the_package():
 # Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-def test_papermill_and_its_kernel_end_with_the_build(book, number):  # noqa: F811
-    write_notebook(book, extra=[f"import time  # {number}\n\ntime.sleep(300)"])
-    env = {**os.environ, "PYTHONPATH": f"{book}:{book}/src"}
-    command = [sys.executable, "-m", "tools.execute", "--profile", "cpu"]
+def executing(folder):
+    """A build that executes, and it with all processes below it, once a kernel runs."""
+    env = {**os.environ, "PYTHONPATH": f"{folder}:{folder}/src"}
+    command = [sys.executable, "-m", "tools.execute", "--profile", "cpu", "--jobs", "1"]
     build = subprocess.Popen(
-        command, cwd=book, env=env, stdout=subprocess.PIPE, stderr=-2, text=True
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=-2, text=True
     )
-    family, until = [], time.monotonic() + 90
+    until = time.monotonic() + 90
     while time.monotonic() < until:
         family = psutil.Process(build.pid).children(recursive=True)
         if any("ipykernel_launcher" in p.cmdline() for p in family if p.is_running()):
-            break
+            return build, family
         time.sleep(0.2)
-    assert any("ipykernel_launcher" in p.cmdline() for p in family), "the kernel has started"
+    build.kill()
+    pytest.fail("no kernel has started")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_papermill_and_its_kernel_end_with_the_build(book, number):  # noqa: F811
+    write_notebook(book, extra=[f"import time  # {number}\n\ntime.sleep(300)"])
+    build, family = executing(book)
     build.send_signal(number)
     log, _ = build.communicate(timeout=60)
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == [] and build.returncode == 130, log
     assert "what was executed is kept" in log
+
+
+BUSY = """
+import time
+
+until = time.monotonic() + 300
+while time.monotonic() < until:
+    sum(range(1000))
+"""
+
+
+def test_a_killed_build_leaves_no_kernel_and_the_next_goes_on(book):  # noqa: F811
+    """SIGKILL cannot be caught; the kernel computes and would not look up by itself."""
+    write_notebook(book, extra=["1  # as long as the file beside it runs"])
+    code, log = again(book)
+    assert code == 0, log
+    done, busy = book / SMALL, book / "notebooks/98_busy.ipynb"
+    before = done.read_bytes()
+    write_notebook(book, extra=[BUSY.strip()])
+    done.replace(busy)
+    done.write_bytes(before)
+    try:
+        build, family = executing(book)
+        time.sleep(random.Random(7).uniform(0, 3))
+        build.kill()
+        log, _ = build.communicate(timeout=60)
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert alive == [] and build.returncode == -signal.SIGKILL, log
+        write_notebook(book, extra=["2"])
+        done.replace(busy)
+        done.write_bytes(before)
+        code, log = again(book)
+        assert code == 0 and "executed now: 1" in log, log
+        assert "98_busy done" in log and "99_small.ipynb" in log and "unchanged since" in log
+        code, log = again(book)
+        assert code == 0 and "executed now: 0" in log
+    finally:
+        busy.unlink(missing_ok=True)
 
 
 # What breaks, and what is said

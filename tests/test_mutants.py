@@ -1,6 +1,9 @@
 """The mutants by hand, the interval against a published one, and one round on a toy package."""
 
+import json
 import os
+import signal
+import sys
 from statistics import NormalDist
 
 import pytest
@@ -63,7 +66,18 @@ def test_the_tests_of_a_module_by_name_and_by_import():
     assert names("data/crops") == ["test_data_crops.py"]
     assert names("train/__main__") == ["test_train_main.py"]
     assert "test_paper.py" in names("book/claims")
-    assert names("data/painting") == ["test_data_shapes.py"]
+    assert names("data/painting") == ["test_data_shapes.py", "test_data_golden.py"]
+    assert names("caffemodel") == ["test_caffemodel.py"]
+    assert names("book/html") == ["test_paper.py"]  # by "from vggbook.book import html"
+
+
+def test_every_module_has_tests_that_are_there():
+    modules = tool.modules()
+    assert {"dense", "configs", "book/claims", "train/__init__"} <= set(modules)
+    for module in modules:
+        files = tool.test_files(module)
+        assert files and all(path.exists() for path in files), module
+    assert set(tool.TESTED_BY) <= set(modules)
 
 
 def test_the_interval_is_wilsons():
@@ -95,7 +109,10 @@ def test_a_run_counts_goes_on_and_knows_equivalents(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(tool, "test_files", lambda module: [test])
     verdicts = {}
 
-    def told(self, files, limit):
+    def told(self, files, plugin, limit):
+        if isinstance(plugin, tool.Covered):
+            plugin.out.write_text('{"a": {"seconds": 0.1, "lines": [2]}}')
+            return 0, 0.1
         text = (self.source / "vggbook" / "toy.py").read_text()
         scope = {}
         exec(text, scope)
@@ -109,6 +126,11 @@ def test_a_run_counts_goes_on_and_knows_equivalents(tmp_path, monkeypatch, capsy
     assert "| toy | 3 | 2 | 1 | 0 | 100% |" in out and set(verdicts.values()) == {1}
     assert tool.main(["-n", "50"]) == 0  # known by now
     assert set(verdicts.values()) == {1} and capsys.readouterr().out.count("| toy | 3 |") == 1
+    verdicts.clear()
+    tool.RECORD.unlink()
+    assert tool.main(["-n", "50", "--minutes", "0"]) == 0
+    assert "3 not judged yet" in capsys.readouterr().out and not verdicts
+    assert tool.main(["-n", "50"]) == 0 and len(verdicts) == 3
     same.write_text("")
     assert tool.main(["-n", "50"]) == 1
     assert "+    return a if (a >= b) else b" in capsys.readouterr().out
@@ -116,3 +138,73 @@ def test_a_run_counts_goes_on_and_knows_equivalents(tmp_path, monkeypatch, capsy
 
 
 _read = tool.equivalents
+
+TOY = """
+import pathlib, pytest
+from vggbook import toy
+
+HERE = pathlib.Path(__file__).parent
+
+def note(name):
+    with open(HERE / "order", "a") as file:
+        file.write(name + " ")
+
+def test_slow():
+    note("slow")
+    assert sum(range(1_000_000)) and toy.first(1) == 2
+
+def test_quick():
+    note("quick")
+    assert toy.first(2) == 3
+
+def test_other():
+    note("other")
+    assert toy.second(1) == 1
+
+@pytest.mark.slow
+def test_left_out():
+    note("left out")
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
+def test_tests_of_the_statement_come_first_and_long_ones_are_stopped(tmp_path, monkeypatch):
+    """A real pytest in a process of its own: order, the first failure, a loop without an end."""
+    package = tmp_path / "src" / "vggbook"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    source = "def first(x):\n    return x + 1\n\n\ndef second(x):\n    return x\n"
+    (package / "toy.py").write_text(source)
+    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["slow: s"]\n')
+    tests = tmp_path / "tests"
+    tests.mkdir()
+    file, order = tests / "test_toy.py", tests / "order"
+    file.write_text(TOY)
+    monkeypatch.setattr(tool, "ROOT", tmp_path)
+    monkeypatch.setattr(tool, "PACKAGE", package)
+    copy = tool.Copy(tmp_path / "_build" / "copy")
+    for module in [name for name in sys.modules if name.split(".")[0] == "vggbook"]:
+        monkeypatch.delitem(sys.modules, module)
+    out = tmp_path / "covered.json"
+    covered = tool.Covered(copy.write("toy", source), out)
+    assert copy.test([file], covered, limit=60)[0] == 0
+    assert order.read_text() == "slow quick other "
+    found = {name.split("::")[1]: test for name, test in json.loads(out.read_text()).items()}
+    assert {name: test["lines"] for name, test in found.items()} == {
+        "test_slow": [2],
+        "test_quick": [2],
+        "test_other": [6],
+    }
+    order.write_text("")
+    known = json.loads(out.read_text())
+    copy.write("toy", source.replace("x + 1", "x - 1"))
+    assert copy.test([file], tool.Ordered(known, range(2, 3)), limit=60)[0] == 1
+    assert order.read_text() == "quick "
+    order.write_text("")
+    copy.write("toy", source.replace("return x\n", "return -x\n"))
+    assert copy.test([file], tool.Ordered(known, range(6, 7)), limit=60)[0] == 1
+    assert order.read_text() == "other "
+    quick = {name: {**test, "seconds": -1.98} for name, test in known.items()}  # 0.1 s are allowed
+    copy.write("toy", source.replace("return x + 1", "while True: pass"))
+    assert copy.test([file], tool.Ordered(quick, range(2, 3)), limit=60)[0] == -signal.SIGPROF
+    assert (package / "toy.py").read_text() == source

@@ -90,6 +90,19 @@ def test_an_installed_package_finds_the_results_that_came_with_it(wheel, tmp_pat
     assert folder == str(tmp_path / "vggbook" / "results") and int(count) >= 1
 
 
+PACKAGES = ("vggbook", "book", "data", "evaluate", "roofline", "train", "weights")
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_what_is_offered_is_there(name):
+    module = import_module(name if name == "vggbook" else f"vggbook.{name}")
+    assert len(set(module.__all__)) == len(module.__all__)
+    for offered in module.__all__:
+        assert getattr(module, offered) is not None, offered
+    with pytest.raises(AttributeError, match="no_such_thing"):
+        module.no_such_thing  # noqa: B018
+
+
 def test_torch_is_never_pinned():
     """A reader's torch, and Colab's, stays as it is: lower bounds only, and no index of its own."""
     for line in PROJECT["project"]["dependencies"]:

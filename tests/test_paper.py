@@ -489,6 +489,8 @@ def test_a_table_reads_as_html_and_as_text():
     assert rows == [["net", "n", "x < y"], ["A", "1,234,567", "0.5"], ["", "–", "2"]]
     assert soup.caption.get_text() == "A & B"
     assert [th.get_text() for th in soup.select("tbody th[scope=row]")] == ["A"]
+    heads = [th.get_text() for th in soup.select("thead th[scope=col]")]
+    assert heads == ["net", "n", "x < y"] and not soup.select("td[scope]")
     assert all(th.get_text() for th in soup.find_all("th"))  # an empty cell heads nothing
     sides = [c["style"].split()[-1] for c in soup.select("tbody tr")[0].find_all(["th", "td"])]
     assert sides == ["left", "right", "right"]
@@ -546,6 +548,18 @@ def test_photographs_without_scikit_learn(monkeypatch):
         match="photograph 'flower' comes with scikit-learn, which is not installed",
     ):
         photos.photograph("flower")
+
+
+def test_tolerance_by_hand():
+    """Half a unit of the last printed digit, and a billionth of it for rounding."""
+    by_hand = {7.5: 0.05, 24.8: 0.05, 0.875: 0.0005, 2700.0: 50.0, 67000000.0: 5e5, 1.25e-3: 5e-6}
+    for printed_number, half in by_hand.items():
+        for signed in (printed_number, -printed_number):
+            assert compare.tolerance(signed) == pytest.approx(half, rel=1e-8)
+            assert compare.tolerance(signed) >= half
+    assert compare.tolerance(0.0) == compare.tolerance(math.inf) == 0
+    for exact in (0.9, 1e-2, 3e-4):  # a single digit
+        assert compare.tolerance(exact) == pytest.approx(1e-9 * exact)
 
 
 def test_tolerance_never_covers_a_whole_unit():

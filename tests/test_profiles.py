@@ -18,6 +18,7 @@ import vggbook.book.estimate as estimates
 from tools.notebook import pick
 from vggbook import build
 from vggbook.book import bands, profiles, progress
+from vggbook.book.profiles import shrink
 from vggbook.paper import load_yaml
 
 CHAPTERS = sorted(key[8:] for key in profiles.read("gpu") if key.startswith("chapter_"))
@@ -137,7 +138,7 @@ def test_progress_shows_itself_in_a_terminal_and_vanishes(monkeypatch):
         assert shown.rstrip("\r").split("\r")[-1].strip() == ""  # the last thing drawn is nothing
 
 
-def test_progress_leaves_no_trace_in_a_kernel(monkeypatch):
+def test_progress_leaves_no_trace_in_a_kernel(monkeypatch, capsys):
     """In a notebook one display is updated and ends empty; while a page is made there is none."""
     import IPython
     import IPython.display as shown
@@ -153,13 +154,35 @@ def test_progress_leaves_no_trace_in_a_kernel(monkeypatch):
 
     monkeypatch.setattr(IPython, "get_ipython", Shell)
     monkeypatch.setattr(shown, "display", lambda *a, **k: Handle())
-    monkeypatch.setattr("vggbook.book.progress.SECONDS", 0.0, raising=False)
     monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
     assert list(progress(range(3), title="nets")) == [0, 1, 2]
     assert any("nets" in text for text in texts) and texts[-1] == ""
+    assert any("/3" in text for text in texts) and capsys.readouterr() == ("", "")
     texts.clear()
     monkeypatch.setenv("VGGBOOK_QUIET", "1")
     assert list(progress(range(3))) == [0, 1, 2] and texts == []
+
+
+@pytest.mark.parametrize("place", ["terminal", "notebook"])
+def test_the_bar_tells_title_total_and_vanishes(monkeypatch, place):
+    """What tqdm is asked for."""
+    made = []
+
+    def bar(iterable, options):
+        made.append((place, options))
+        return iterable
+
+    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
+    module = sys.modules["vggbook.book.progress"]
+    monkeypatch.setattr(module, "_in_a_notebook", lambda: place == "notebook")
+    monkeypatch.setattr(module, f"_{place}_bar", bar)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    assert list(progress(iter("ab"), 2, "nets")) == ["a", "b"]
+    assert list(progress("ab")) == ["a", "b"]
+    assert made == [
+        (place, {"total": 2, "desc": "nets", "mininterval": 0.3}),
+        (place, {"total": None, "desc": None, "mininterval": 0.3}),
+    ]
 
 
 # Estimates
@@ -233,6 +256,63 @@ def test_the_shrunk_profile_keeps_names_types_and_methods():
                 assert value == whole[chapter][key], "nets, data and number formats stay"
             if isinstance(value, int | float) and not isinstance(value, bool):
                 assert value <= whole[chapter][key]
+
+
+def test_sizes_shrink_by_hand():
+    """Sides so that the crop becomes 32 pixels; counts to a 64th, not below what a run needs."""
+    recipe = {"crop": 128, "scales": [146, 292], "batch_size": 1024, "max_epochs": 640, "lr": 0.1}
+    data = {
+        "common": {"device": "cuda", "seed": 0},
+        "chapter_05": {"images": 64_000, "val_images": 64, "recipe": recipe, "deep": "D"},
+        "chapter_07": {"image": 64, "width": 0.5, "photo_width": 0.25, "seeds": [3, 4, 5]},
+        "chapter_09": {"crop": 100, "train": None, "rounds": 0, "product": 64 * 129, "test": 1},
+    }
+    small = shrink.shrink(data)
+    assert small["common"] == {"device": "cpu", "seed": 0}
+    assert data["common"]["device"] == "cuda"
+    assert small["chapter_05"] == {
+        "images": 1000,
+        "val_images": 48,
+        "recipe": {
+            "crop": 32,
+            "scales": [36, 73],  # 36.5 is rounded to the even one
+            "batch_size": 16,
+            "max_epochs": 10,
+            "lr": 0.1,
+        },
+        "deep": "D",
+    }
+    seventh = {"image": 32, "width": 1 / 16, "photo_width": 1 / 16, "seeds": [3, 4]}
+    assert small["chapter_07"] == seventh
+    # without a recipe's crop and an image nothing says how large a side is
+    ninth = {"crop": 100, "train": None, "rounds": 0, "product": 129, "test": 48}
+    assert small["chapter_09"] == ninth
+    assert shrink.shrink(
+        {"common": {}, "chapter_06": {"image": 320, "scales": 256, "signal_size": 400}}
+    ) == {
+        "common": {"device": "cpu"},
+        "chapter_06": {"image": 32, "scales": 32, "signal_size": 40},
+    }
+
+
+def test_no_count_falls_below_what_a_run_needs():
+    least = {"train": 128, "images": 128, "test": 48, "val_images": 48, "batch": 4, "d_batch": 2}
+    least |= {"batch_size": 8, "rounds": 3, "d_rounds": 3, "max_epochs": 1, "deep_epochs": 1}
+    least |= {"product": 128}
+    chapter = shrink.shrink({"common": {}, "chapter_05": dict.fromkeys(least, 1)})["chapter_05"]
+    assert chapter == least
+    chapter = shrink.shrink({"common": {}, "chapter_05": dict.fromkeys(least, 64_000)})
+    assert chapter["chapter_05"] == dict.fromkeys(least, 1000)
+
+
+def test_settings_show_their_values():
+    settings = profiles.Settings("cpu", {"train": 3, "recipe": {"lr": 0.1}}, strict=True)
+    shown = "Settings(profile='cpu', strict=True, train=3, recipe={'lr': 0.1})"
+    assert repr(settings) == shown
+    settings.strict, settings.profile = False, "gpu"
+    assert not settings.changed  # no sizes
+    settings.other = 1
+    assert settings.changed
 
 
 def test_the_archive_has_the_form_of_the_published_one(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """The floor model against PyTorch's counters, closed forms and an independent table."""
 
 import math
+from dataclasses import FrozenInstanceError, replace
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from vggbook import CONFIGS, build, count_macs, count_parameters
 from vggbook.configs import Config, Conv, Pool
+from vggbook.kernels import Kernel, Layer
 from vggbook.roofline import (
     DEVICES,
     FUSIONS,
@@ -290,3 +292,65 @@ def test_scale_gradient_bytes_and_latency():
     layers = len(step.gradients)
     each = data_parallel(step, 4, 1e10, latency=1.0, overlap=False, bucket=1)
     assert each.communication == pytest.approx(plain.communication + layers)
+
+
+FORWARD = {  # by fusion: with a pool after the convolution, and without
+    "full": (["conv+bias+ReLU+pool"], ["conv+bias+ReLU"]),
+    "conv": (["conv+bias+ReLU", "pool"], ["conv+bias+ReLU"]),
+    "inductor": (["conv", "bias+ReLU+pool"], ["conv", "bias+ReLU"]),
+    "eager": (["conv", "bias", "ReLU", "pool"], ["conv", "bias", "ReLU"]),
+}
+PRODUCTS = ["input gradient", "weight gradient"]
+POINTWISE = {
+    "full": ([], []),
+    "conv": (["pool, ReLU, bias gradients"],) * 2,
+    "inductor": (["pool, ReLU, bias gradients"],) * 2,
+    "eager": (
+        ["pool gradient", "ReLU gradient", "bias gradient"],
+        ["ReLU gradient", "bias gradient"],
+    ),
+}
+
+
+@pytest.mark.parametrize("fusion", FORWARD)
+@pytest.mark.parametrize("pooled", [32, 0])
+def test_kernels_of_a_layer_by_name_and_phase(fusion, pooled):
+    layer = Layer("x", 1.0, 10, 20, 128, pooled, first=False, value_bytes=2)
+    which = 0 if pooled else 1
+    forward = [("forward", name) for name in FORWARD[fusion][which]]
+    backward = [("backward", name) for name in (*POINTWISE[fusion][which], *PRODUCTS)]
+    found = [(k.phase, k.name) for k in layer.kernels(fusion, training=True)]
+    assert found == forward + backward
+    assert [(k.phase, k.name) for k in layer.kernels(fusion, training=False)] == forward
+    assert all(k.layer == "x" for k in layer.kernels(fusion, training=True))
+    # a byte for each pooled value, eight where its index is an int64, is for the backward pass
+    spare = sum(k.bytes for k in layer.kernels(fusion, True) if k.phase == "forward")
+    spare -= sum(k.bytes for k in layer.kernels(fusion, False))
+    kept = 2 * 128 if fusion == "inductor" and pooled else 0  # the ReLU's output
+    assert spare == kept + (0 if fusion == "eager" else pooled)
+    first = replace(layer, first=True)  # images need no gradient
+    names = [k.name for k in first.kernels(fusion, training=True)]
+    assert names == [name for _, name in forward + backward if name != "input gradient"]
+
+
+def test_products_of_an_fc_layer():
+    layer = Layer("fc", 1.0, 10, 20, 30, 0, first=False, value_bytes=2)
+    found = [(k.phase, k.name, k.bytes) for k in layer.products(training=True)]
+    assert found == [
+        ("forward", "product", 2 * 60),
+        ("backward", "input gradient", 2 * 80),
+        ("backward", "weight gradient", 2 * 60),
+    ]
+    assert [k.name for k in layer.products(training=False)] == ["product"]
+
+
+def test_what_bounds_a_kernel_and_that_it_cannot_be_changed():
+    device = Device("unit", 10.0, 5.0)
+    for flops, size, bound, seconds in ((30, 5, "arithmetic", 3), (10, 20, "memory", 4)):
+        kernel = Kernel("x", "forward", "conv", flops, size)
+        assert (kernel.bound(device), kernel.seconds(device)) == (bound, seconds)
+    assert Kernel("x", "forward", "conv", 10, 5).bound(device) == "arithmetic"  # both alike
+    layer = Layer("x", 1.0, 10, 20, 30, 0, False, 2)
+    for thing, field in ((kernel, "flops"), (layer, "first"), (device, "flops")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, field, 1)

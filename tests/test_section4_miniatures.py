@@ -44,6 +44,11 @@ def test_preprocessing_is_the_mean_and_the_gain():
     assert torch.allclose(net.preprocessing(images), wanted)
 
 
+def test_a_preprocessing_cannot_be_changed():
+    with pytest.raises(AttributeError):
+        miniature("A").preprocessing.gain = 1.0
+
+
 def test_an_unknown_name_is_named():
     with pytest.raises(ValueError, match="name='VGG': expected one of 'A'"):
         miniature("VGG")

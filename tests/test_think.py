@@ -5,7 +5,6 @@ from contextlib import contextmanager
 
 import pytest
 import torch
-from conftest import ROOT
 from torch import nn
 
 from tools import think
@@ -376,56 +375,3 @@ def test_it_works_from_disk(browser, tmp_path):
 def test_without_javascript_a_sentence_stands_there(browser):
     with opened(browser, java_script_enabled=False) as page:
         assert "needs JavaScript" in page.locator(".think").inner_text()
-
-
-def test_export_refuses(tmp_path):
-    net, preprocessing = net_of("A")
-    with pytest.raises(ValueError, match=r"classes=3: expected a name for each of the 12 outputs"):
-        export.describe(net, ["a", "b", "c"], preprocessing)
-    with pytest.raises(TypeError, match=r"expected a network of vggbook\.build"):
-        export.describe(nn.Linear(1, 1), ["a"], preprocessing)
-    with torch.device("meta"):
-        large = build("D")
-    with pytest.raises(ValueError, match="build a narrower one"):
-        export.describe(large, [str(i) for i in range(1000)], preprocessing)
-    (tmp_path / "bad.json").write_text("{}")
-    with pytest.raises(export.NetFileError, match="no exported net"):
-        export.load(tmp_path / "bad.json")
-    data = export.describe(net, [str(i) for i in range(12)], preprocessing)
-    data["weights"] = data["weights"][:-8] + "AAAAAAA="
-    (tmp_path / "damaged.json").write_text(json.dumps(data))
-    with pytest.raises(export.NetFileError, match="checksum"):
-        export.load(tmp_path / "damaged.json")
-
-
-def test_rounding_to_eight_bits_moves_no_weight_by_more_than_half_a_step(tmp_path):
-    net, preprocessing = net_of("C")
-    data = export.describe(net, [str(i) for i in range(12)], preprocessing)
-    back = export.read(export.write(data, tmp_path / "c.json"))
-    for (name, old), new in zip(net.state_dict().items(), back.state_dict().values()):
-        if name.endswith("weight"):
-            rows = old.flatten(1)
-            step = rows.abs().amax(1, keepdim=True) / 127
-            assert bool(((rows - new.flatten(1)).abs() <= step * 0.5001).all())
-
-
-def test_command_line(tmp_path, capsys):
-    from vggbook.data import ShapesDataset, in_memory
-    from vggbook.train import Recipe, fit
-
-    shapes = in_memory(ShapesDataset("train", 32, size=36, classes=4))
-    recipe = Recipe(
-        "A", crop=32, scales=36, batch_size=16, width=0.0625, gain=1 / 64, max_epochs=1, lr=1e-3
-    )
-    run = fit(recipe, shapes, shapes, out=tmp_path / "run", log=None)
-    export.main([str(tmp_path / "run" / "last.pt"), str(tmp_path / "mine.json"), "--name", "mine"])
-    assert "weights in 8 bits" in capsys.readouterr().out
-    net = export.read(tmp_path / "mine.json")
-    x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
-    plain = (x.float() - run.mean[:, None, None]) / 64
-    with torch.inference_mode():
-        difference = net(net.preprocessing(x)) - run.model.eval()(plain)
-    assert float(difference.abs().max()) < 0.2  # rounded weights
-    with pytest.raises(SystemExit, match=r"vggbook.book.export: "):
-        export.main([str(tmp_path / "nothing.pt"), str(tmp_path / "x.json")])
-    assert ROOT.is_dir()

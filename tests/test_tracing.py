@@ -62,3 +62,13 @@ def test_the_head_names_the_columns_and_three_are_text():
     html = table._repr_html_()
     assert html.count("text-align:left") == 3 * (len(table.rows) + 2)
     assert html.count("text-align:right") == 4 * (len(table.rows) + 2)
+
+
+def test_what_a_trace_takes_for_granted():
+    """Table 2's 138 million of D, at 224 pixels with 1000 classes, float32."""
+    table = trace("D")
+    assert table.total_params == 138_357_544 and table.image_size == (224, 224)
+    assert trace("D", (64, 96)).image_size == (64, 96)
+    assert table.rows[0].activation_bytes == 4 * 64 * 224 * 224
+    last = str(table).splitlines()[-1]
+    assert last.split()[0] == "total" and "_" not in last

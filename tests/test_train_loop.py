@@ -281,3 +281,14 @@ def test_many_skipped_images_are_named_in_part(tmp_path):
     run = quiet(recipe, train, on_error="skip", log=lines.append)
     assert len(run.skipped) == 12 and lines[-1].endswith("; and 2 more")
     assert lines[-1].count("; ") == 10  # ten names and the rest
+
+
+@pytest.mark.parametrize("environment, sharing", [({}, 1), ({"LOCAL_WORLD_SIZE": "3"}, 3)])
+def test_processes_of_a_machine_share_its_cores(monkeypatch, environment, sharing):
+    asked = []
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr("vggbook.train.loop.share_threads", asked.append)
+    quiet(replace(TINY, max_epochs=1))
+    assert asked == [sharing]

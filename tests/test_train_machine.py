@@ -11,7 +11,13 @@ from tiny_training import TINY, pictures, quiet, weights
 
 from vggbook.model import Network
 from vggbook.train import load_run
-from vggbook.train.machine import Machine, choose_device, choose_precision, share_threads
+from vggbook.train.machine import (
+    Machine,
+    choose_device,
+    choose_precision,
+    from_first,
+    share_threads,
+)
 from vggbook.train.state import sgd
 
 GPU = torch.device("cuda", 0)
@@ -204,6 +210,34 @@ def test_on_a_gpu_each_pass_begins_a_graph_where_compiled(monkeypatch, compile):
     assert modes == [{"dynamic": False, "mode": "reduce-overhead"}] * compile
 
 
+def on_gpu(monkeypatch):
+    """Nets stay where they are, whatever the device."""
+    monkeypatch.setattr(torch.nn.Module, "to", lambda self, *place, **how: self)
+
+
+@pytest.mark.parametrize("dtype", [None, torch.float16, torch.bfloat16])
+def test_gradients_are_scaled_for_fp16_alone(monkeypatch, dtype):
+    made = []
+    on_gpu(monkeypatch)
+    monkeypatch.setattr(torch.amp, "GradScaler", lambda *given, **how: made.append((given, how)))
+    Machine(TINY.net(4), TINY, GPU, dtype)
+    assert made == [(("cuda",), {"enabled": dtype == torch.float16})]
+
+
+def test_memory_is_given_back_before_a_smaller_attempt(monkeypatch):
+    given_back = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: given_back.append(1))
+    short_of_memory(monkeypatch, 3)
+    quiet(replace(TINY, max_epochs=1))
+    assert len(given_back) == 2  # 8 -> 4 -> 2
+
+
+def test_an_uneven_micro_batch_is_halved_upwards(monkeypatch):
+    sizes = short_of_memory(monkeypatch, 3)
+    quiet(replace(TINY, max_epochs=1), micro_batch=5)
+    assert sizes[:4] == [5, 3, 3, 2]
+
+
 def test_the_optimizer_is_fused_on_a_gpu():
     net = TINY.net(4)
     on_gpu, here = (sgd(net, TINY, torch.device(kind)).param_groups[0] for kind in ("cuda", "cpu"))
@@ -248,11 +282,52 @@ class Exchange:
         return Wrapped()
 
 
+def test_a_process_hands_its_gpu_on(monkeypatch):
+    exchange = Exchange(monkeypatch)
+    on_gpu(monkeypatch)
+    Machine(TINY.net(4), TINY, torch.device("cuda", 3))
+    assert exchange.wrapped == [[3]]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_the_first_process_tells_the_others(monkeypatch, kind):
+    Exchange(monkeypatch)
+    told = []
+
+    def broadcast(values, device):
+        told.append(device)
+        values[0] = "the first one's"
+
+    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+    device = torch.device(kind)
+    assert from_first("mine", device) == "the first one's"
+    assert told == [device if kind == "cuda" else None]
+
+
+def test_the_union_over_processes(monkeypatch):
+    Exchange(monkeypatch)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"))
+
+    def gather(parts, values):
+        assert len(parts) == 2
+        parts[:] = [values, {"b", "c"}]
+
+    monkeypatch.setattr(dist, "all_gather_object", gather)
+    assert machine.union({"a", "b"}) == {"a", "b", "c"}
+
+
 def test_only_the_last_micro_batch_exchanges(monkeypatch):
     exchange = Exchange(monkeypatch)
-    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), micro_batch=2, say=lambda line: None)
+    recipe = replace(TINY, dropout=0.0)
+    here = torch.device("cpu")
+    machine = Machine(recipe.net(4), recipe, here, micro_batch=2, say=lambda line: None)
     batch = torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4)
     loss = machine.gradient(*batch, epoch=0)  # rehearsed once: 2 silent passes of 2; then 1 of 2
+    with torch.no_grad():  # half a batch a process; the other one has the same images
+        logits = machine.net.eval()(batch[0])
+        plain = torch.nn.functional.cross_entropy(logits, batch[1])
+    machine.net.train()
+    torch.testing.assert_close(loss, plain)
     assert len(exchange.silent) == 3 and exchange.wrapped == [None]
     assert exchange.reduced == [dist.ReduceOp.MAX, dist.ReduceOp.SUM]
     first = torch.cat([p.grad.flatten() for p in machine.net.parameters()])

@@ -34,6 +34,8 @@ def test_help_is_complete(capsys):
     for f in fields(Recipe):
         assert "--" + f.name.replace("_", "-") in text
         assert f.metadata["help"].split(":")[0][:20] in text
+    assert "--mean R G B" in text and "--scales S [S ...]" in text
+    assert "--freeze LAYER [LAYER ...]" in text and "--init-from FILE" in text
     for f in fields(Options):
         if f.name not in ("eigen", "log"):
             assert "--" + f.name.replace("_", "-") in text
@@ -216,6 +218,29 @@ def test_a_process_group_is_begun_and_ended_under_torchrun(handed, tmp_path, mon
     main([*SHELL, "--out", str(tmp_path), "--device", "cpu"])
     (backend, timeout), end = calls
     assert backend == "gloo" and timeout.total_seconds() == 7200 and end == "end"
+
+
+@pytest.mark.parametrize("kind, backend", [("cpu", "gloo"), ("cuda", "nccl")])
+def test_processes_talk_as_their_devices_can(monkeypatch, kind, backend):
+    calls = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda name, timeout: calls.append(name))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("end"))
+    with pytest.raises(KeyError), __main__.process_group(torch.device(kind)):
+        assert calls == [backend]
+        raise KeyError
+    assert calls == [backend, "end"]  # after a failure too
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    with __main__.process_group(torch.device(kind)):
+        pass
+    assert len(calls) == 2  # a group that is there is left to whoever began it
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_first_process_reports(handed, tmp_path, monkeypatch, capsys, rank):
+    monkeypatch.setattr(__main__, "world", lambda: (rank, 2))
+    main([*SHELL, "--out", str(tmp_path)])
+    assert capsys.readouterr().out == ("" if rank else "ended: ; None\n")
 
 
 # --- whole runs -----------------------------------------------------------------------------

@@ -1,9 +1,12 @@
 """Random weights in each published format, read back and compared with the nets that wrote them."""
 
 import hashlib
+import io
 
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import nn
 from torchvision.models import VGG11_Weights, VGG16_Weights
 from torchvision.transforms import v2
@@ -264,6 +267,42 @@ def test_a_file_that_was_cut_short(new, kept, tmp_path):
     content = path.read_bytes()
     path.write_bytes(content[: int(kept * len(content))])
     assert "cannot be read" in refusal(path)
+
+
+def few_weights():
+    """A small file's bytes: eight channels a layer at most."""
+    buffer = io.BytesIO()
+    torch.save(build("A", 2, width=1 / 64, image_size=32).state_dict(), buffer)
+    return buffer.getvalue()
+
+
+BYTES = few_weights()
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, len(BYTES) - 1), st.integers(1, 255))
+def test_any_byte_flipped_is_loaded_equal_or_refused(tmp_path_factory, at, flip):
+    """Also within the numbers, where torch.load looks at no checksum."""
+    path = tmp_path_factory.getbasetemp() / "w.pth"
+    path.write_bytes(BYTES)
+    whole = load_weights(path, family="paper", image_size=32).state_dict()
+    data = bytearray(BYTES)
+    data[at] ^= flip
+    path.write_bytes(data)
+    try:
+        found = load_weights(path, family="paper", image_size=32).state_dict()
+    except ValueError as error:
+        assert str(error).startswith("w.pth: ")
+    else:
+        assert all(torch.equal(found[key], value) for key, value in whole.items())
+
+
+def test_a_flip_in_a_weight_is_named(tmp_path):
+    data = bytearray(BYTES)
+    data[len(data) // 2] ^= 1
+    path = tmp_path / "w.pth"
+    path.write_bytes(data)
+    assert "damaged" in refusal(path) and "checksum of" in refusal(path)
 
 
 def test_absent_files_and_unknown_families(tmp_path):

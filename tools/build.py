@@ -29,6 +29,7 @@ from tools.execute import (
     stoppable,
 )
 from tools.failure import ANSI, NotebookFailed
+from tools.processes import lifebound, lifeline
 from tools.stage import stage
 
 PLACE = re.compile(r"(\.ipynb):(\d+):")
@@ -69,23 +70,12 @@ def render(builder: str = "html", strict: bool = True) -> None:
     if not known.exists() or known.read_text(encoding="utf-8", errors="replace") != toc:
         shutil.rmtree(BUILD / ".doctrees", ignore_errors=True)
     known.write_text(toc, encoding="utf-8")
-    command = [
-        sys.executable,
-        "-c",
-        "import sys; from jupyter_book.cli.main import main; sys.exit(main())",
-        "build",
-        str(SITE),
-        "--path-output",
-        str(ROOT),
-        "--builder",
-        builder,
-        "--keep-going",
-        "-n",
-        "-q",
-    ]
+    options = ["--path-output", str(ROOT), "--builder", builder, "--keep-going", "-n", "-q"]
+    command = lifebound("jupyter_book.cli.main", "main", "build", str(SITE), *options)
     r = subprocess.run(
         command + ["-W"] * strict,
         env=for_sphinx(),
+        stdin=lifeline(),
         capture_output=True,
         text=True,
         encoding="utf-8",

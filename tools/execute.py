@@ -36,7 +36,7 @@ from tools.failure import (
     without_picture,
 )
 from tools.files import read_json, write_json
-from tools.processes import Processes, Stopped, stoppable
+from tools.processes import Processes, Stopped, lifebound, stoppable
 from vggbook.book import profiles, provenance
 from vggbook.book.provenance import cores, device
 
@@ -104,7 +104,7 @@ def papermill(notebook: Path, output: Path, profile: str, cell_timeout: float) -
     (``strict``).
     """
     return [
-        *(sys.executable, "-m", "papermill", str(notebook), str(output)),
+        *lifebound("papermill.cli", "papermill", str(notebook), str(output)),
         *("-p", "profile", profile, "-p", "strict", "True"),
         *("--kernel", KERNEL, "--cwd", str(notebook.parent), "--no-progress-bar"),
         "--no-request-save-on-cell-execute",  # a save at the end, and after an error, is enough

@@ -2,14 +2,16 @@
 
 A seeded sample of the mutants of ``src/vggbook`` (``tools/mutations.py``). Each is put into a copy
 of the package, never into the working tree, and meets the tests of its module: those of its name
-(``data/crops.py``: ``test_data_crops*.py``), else those that import it. A test that fails, or takes
-far longer than without the mutant, kills it. Verdicts are kept in ``_build/mutants.jsonl``, so a
-run that was cut off goes on; a survivor is tried again once its tests have changed.
+(``data/crops.py``: ``test_data_crops*.py``), else those that import it; first the tests that run
+the mutated statement. A test that fails, or takes far longer than without the mutant, kills it.
+Verdicts are kept in ``_build/mutants.jsonl``, so a run that was cut off goes on; a survivor is
+tried again once its tests have changed.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import difflib
 import hashlib
 import json
@@ -19,9 +21,13 @@ import random
 import shutil
 import signal
 import sys
+import threading
 import time
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from types import FrameType
 
 from .mutations import Mutant, mutants
 
@@ -30,12 +36,33 @@ PACKAGE = ROOT / "src" / "vggbook"
 RECORD = ROOT / "_build" / "mutants.jsonl"
 EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 COUNTED = ("killed", "equivalent", "survived")
+OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
+OPTIONS += ("-m", "not slow and not browser")
+TESTED_BY = {  # where neither name nor imports lead to the tests that matter
+    "__init__": "package",
+    "book/__init__": "profiles",
+    "book/bands": "profiles",
+    "book/figures": "book_figures paper",
+    "book/profiles/__init__": "profiles",
+    "book/profiles/shrink": "profiles",
+    "book/progress": "profiles",
+    "book/trained": "book_pictures",
+    "book/recorded": "recorded",
+    "data/__init__": "package",
+    "data/painting": "data_shapes data_golden",
+    "data/scenes": "data_shapes data_golden",
+    "data/shapes": "data_shapes data_golden",
+    "evaluate/__init__": "package evaluate_errors",
+    "evaluate/__main__": "evaluate_command",
+    "kernels": "roofline",
+    "train/__init__": "package train_main",
+    "train/state": "train_machine train_resume",
+}
 
 
 def modules(only: str = "") -> list[str]:
     """The package's modules, such as "data/crops"; ``only``: beginnings, separated by commas."""
     names = [p.relative_to(PACKAGE).with_suffix("").as_posix() for p in PACKAGE.rglob("*.py")]
-    names = [name for name in names if not name.endswith("__init__")]
     begins = tuple(only.split(",")) if only else ("",)
     return sorted(name for name in names if name.startswith(begins))
 
@@ -45,26 +72,34 @@ def test_files(module: str, folder: Path = ROOT / "tests") -> list[Path]:
 
     By its name; else those that import it; else those of the modules beside it that import it.
     """
-    name = module.replace("/", "_").replace("__", "")
+    if module in TESTED_BY:
+        return [folder / f"test_{name}.py" for name in TESTED_BY[module].split()]
+    name = module.removesuffix("/__init__").replace("/", "_").replace("__", "")
     found = sorted(folder.glob(f"test_{name}.py")) + sorted(folder.glob(f"test_{name}_*.py"))
     if found:
         return found
-    *package, last = module.split("/")
-    dotted = ".".join(["vggbook", *package])
-    imports = (f"{dotted}.{last} import", f"import {dotted}.{last}", f"{dotted} import {last}")
-    found = [path for path in sorted(folder.glob("test_*.py")) if _has(path, imports)]
+    dotted = ".".join(["vggbook", *module.removesuffix("/__init__").split("/")])
+    found = [path for path in sorted(folder.glob("test_*.py")) if dotted in _imports(path)]
     if found:
         return found
+    *package, last = module.split("/")
     beside = sorted((PACKAGE / "/".join(package)).glob("[a-z]*.py"))
-    users = [path.stem for path in beside if _has(path, (f"from .{last} import",))]
+    users = [path.stem for path in beside if f".{last}" in _imports(path)]
     names = ["_".join([*package, user]) for user in users]
     return [path for name in names if (path := folder / f"test_{name}.py").exists()]
 
 
-def _has(path: Path, texts: tuple[str, ...]) -> bool:
-    """Whether a file holds any of these texts."""
-    source = path.read_text(encoding="utf-8")
-    return any(text in source for text in texts)
+@cache
+def _imports(path: Path) -> set[str]:
+    """What a file imports, modules and the names from them, dotted."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            package = "." * node.level + (node.module or "")
+            found |= {package, *(f"{package}.{alias.name}" for alias in node.names)}
+    return found
 
 
 def wilson(good: int, count: int, z: float = 1.959964) -> tuple[float, float]:
@@ -106,7 +141,7 @@ def digest(*texts: str) -> str:
 
 
 class Copy:
-    """A copy of the package beside the results that it reads; one module at a time is mutated."""
+    """A copy of the package beside all else of the checkout; one module at a time is mutated."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -114,21 +149,23 @@ class Copy:
         self.clock = 1_000_000_000  # bytecode is kept by time and size of its source
         shutil.rmtree(folder, ignore_errors=True)
         shutil.copytree(PACKAGE, self.source / "vggbook", ignore=shutil.ignore_patterns("*.pyc"))
-        for name in ("pyproject.toml", "results"):
-            (folder / name).symlink_to(ROOT / name)
+        for path in ROOT.iterdir():
+            if path.name not in ("src", "_build") and not path.name.startswith("."):
+                (folder / path.name).symlink_to(path)
 
-    def write(self, module: str, text: str) -> None:
+    def write(self, module: str, text: str) -> Path:
         path = self.source / "vggbook" / f"{module}.py"
         path.write_text(text, encoding="utf-8")
         self.clock += 1
         os.utime(path, (self.clock, self.clock))
+        return path
 
-    def test(self, files: list[Path], limit: float) -> tuple[int | None, float]:
+    def test(self, files: list[Path], plugin: object, limit: float) -> tuple[int | None, float]:
         """Exit status of pytest in a process of its own, None at the limit; and its seconds."""
         start = time.monotonic()
         child = os.fork()  # what is imported already need not be imported again
         if child == 0:
-            self._child(files)
+            self._child(files, plugin)
         while time.monotonic() - start < limit:
             done, status = os.waitpid(child, os.WNOHANG)
             if done:
@@ -138,33 +175,116 @@ class Copy:
         os.waitpid(child, 0)
         return None, time.monotonic() - start
 
-    def _child(self, files: list[Path]) -> None:
+    def _child(self, files: list[Path], plugin: object) -> None:
         """Run pytest on the copy and leave; nothing of this returns."""
         import pytest
 
         status = 99
         try:
             os.setsid()
-            silence = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(silence, 1)
-            os.dup2(silence, 2)
+            output = os.open(self.folder / "pytest.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+            os.dup2(output, 1)
+            os.dup2(output, 2)
             os.environ["PYTHONPATH"] = os.pathsep.join([str(self.source), str(ROOT)])
             sys.path[:0] = [str(self.source), str(ROOT)]
-            options = ["-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-            status = int(pytest.main([*options, *map(str, files)]))
+            status = int(pytest.main([*OPTIONS, *map(str, files)], plugins=[plugin]))
         finally:
             os._exit(status)
 
 
-def judge(module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict]) -> list[dict]:
-    """One verdict a mutant of a module; those known already are not run again."""
+class Covered:
+    """A pytest plugin for the run without a mutant: each test's seconds on the processor, and the
+    lines of one file that it runs, written as JSON.
+    """
+
+    def __init__(self, source: Path, out: Path):
+        self.source = str(source)
+        self.out = out
+        self.tests: dict[str, dict] = {}
+        self.lines: set[int] = set()
+
+    def pytest_runtest_protocol(self, item: object, nextitem: object) -> None:
+        self.lines = set()
+        self.start = time.process_time()
+        sys.settrace(self._call)
+        threading.settrace(self._call)
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)
+        seconds = time.process_time() - self.start
+        self.tests[nodeid] = {"seconds": seconds, "lines": sorted(self.lines)}
+
+    def pytest_sessionfinish(self, session: object, exitstatus: int) -> None:
+        self.out.write_text(json.dumps(self.tests))
+
+    def _call(self, frame: FrameType, event: str, arg: object) -> Callable | None:
+        return self._line if frame.f_code.co_filename == self.source else None
+
+    def _line(self, frame: FrameType, event: str, arg: object) -> Callable:
+        self.lines.add(frame.f_lineno)
+        return self._line
+
+
+class Ordered:
+    """A pytest plugin for the run with a mutant: the tests that run its statement come first, the
+    quick ones before the long ones. A test that computes far longer than without it ends the run.
+    """
+
+    def __init__(self, tests: dict[str, dict], lines: range):
+        self.tests = tests
+        self.lines = lines
+
+    def _seconds(self, nodeid: str) -> float:
+        return self.tests[nodeid]["seconds"] if nodeid in self.tests else 10.0
+
+    def pytest_collection_modifyitems(self, items: list) -> None:
+        def rank(item: object) -> tuple[bool, float]:
+            covered = self.tests.get(item.nodeid, {"lines": ()})["lines"]
+            return not any(line in self.lines for line in covered), self._seconds(item.nodeid)
+
+        items.sort(key=rank)
+
+    def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 10 + 5 * self._seconds(nodeid))
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def baseline(module: str, source: str, files: list[Path], copy: Copy) -> dict[str, dict] | None:
+    """What the tests of a module run of it, and their seconds, without a mutant; known for as long
+    as neither changes. None, and a word, where a test fails.
+    """
+    tests = [file.read_text(encoding="utf-8") for file in files]
+    known = RECORD.parent / "mutants-covered" / f"{digest(module, source, *tests)}.json"
+    if not known.exists():
+        out = copy.folder / "covered.json"
+        plugin = Covered(copy.write(module, source), out)
+        status, _ = copy.test(files, plugin, limit=1800)
+        if status != 0:
+            names = ", ".join(file.name for file in files)
+            print(f"{module}: {names} fail without a mutant: left out", flush=True)
+            print((copy.folder / "pytest.log").read_text(errors="replace")[-2000:])
+            return None
+        known.parent.mkdir(exist_ok=True)
+        shutil.copy(out, known)
+    return json.loads(known.read_text(encoding="utf-8"))
+
+
+def judge(
+    module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict], until: float
+) -> list[dict]:
+    """One verdict a mutant of a module; those known already are not run again, and none is begun
+    after ``until`` by the clock.
+    """
     path = PACKAGE / f"{module}.py"
     original = path.read_text(encoding="utf-8")
     files = test_files(module)
     if not files:
         print(f"{module}: no unit test imports it", flush=True)
     tests = digest(*(file.read_text(encoding="utf-8") for file in files))
-    limit = None
+    covered = None
     found = []
     for mutant in chosen:
         key = digest(module, mutant.source)
@@ -172,16 +292,17 @@ def judge(module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict])
         if old and (old["verdict"] == "killed" or old["tests"] == tests):
             found.append({**old, "mutant": mutant})
             continue
-        if files and limit is None:
-            copy.write(module, original)
-            status, seconds = copy.test(files, limit=900)
-            if status != 0:
-                names = ", ".join(file.name for file in files)
-                print(f"{module}: {names} fail without a mutant: left out", flush=True)
+        if time.monotonic() > until:
+            continue
+        if files and covered is None:
+            covered = baseline(module, original, files, copy)
+            if covered is None:
                 return found
-            limit = 30 + 4 * seconds
+            # for what waits; what computes is stopped sooner
+            limit = 120 + 20 * sum(test["seconds"] for test in covered.values())
         copy.write(module, mutant.source)
-        status, seconds = copy.test(files, limit) if files else (0, 0.0)
+        order = Ordered(covered or {}, range(mutant.line, mutant.last + 1))
+        status, seconds = copy.test(files, order, limit) if files else (0, 0.0)
         copy.write(module, original)
         verdict = "survived" if status == 0 else "killed"
         entry = {
@@ -234,9 +355,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("-n", type=int, default=60, help="how many mutants are drawn (60)")
     parser.add_argument("--seed", type=int, default=1, help="of the draw (1)")
     parser.add_argument("--only", default="", help="modules: data, or checks,train/recipe")
+    parser.add_argument("--minutes", type=float, default=1e6, help="then stop; again: it goes on")
     given = parser.parse_args(argv)
+    until = time.monotonic() + 60 * given.minutes
     import hypothesis  # noqa: F401
+    import matplotlib.pyplot  # noqa: F401
     import torch
+    import torchvision  # noqa: F401
 
     torch.set_num_threads(1)
     RECORD.parent.mkdir(exist_ok=True)
@@ -249,9 +374,10 @@ def main(argv: list[str] | None = None) -> int:
         drawn.setdefault(module, []).append(mutant)
     verdicts: dict[str, Counter] = {}
     survivors = []
-    for module, chosen in drawn.items():
+    # in any order, so that a run that was cut off has judged a sample of the modules
+    for module in random.Random(given.seed).sample(sorted(drawn), len(drawn)):
         tally = verdicts.setdefault(module, Counter())
-        for entry in judge(module, chosen, copy, known):
+        for entry in judge(module, drawn[module], copy, known, until):
             verdict = entry["verdict"]
             if verdict == "survived" and (entry["place"], entry["change"]) in same:
                 verdict = "equivalent"
@@ -259,7 +385,10 @@ def main(argv: list[str] | None = None) -> int:
             if verdict == "survived":
                 survivors.append(f"{entry['place']}\n{difference(module, entry['mutant'])}")
     shutil.rmtree(copy.folder)
+    left = sum(map(len, drawn.values())) - sum(map(Counter.total, verdicts.values()))
     print("\n" + "\n\n".join(survivors) + "\n\n" + table(verdicts))
+    if left:
+        print(f"{left} not judged yet: the same command goes on")
     return 1 if survivors else 0
 
 

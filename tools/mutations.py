@@ -44,6 +44,7 @@ class Mutant:
     """One change: where, of which kind, and the whole source with it."""
 
     line: int
+    last: int  # line of the changed text's end
     place: str  # function or class, with what it lies in
     kind: str
     before: str
@@ -74,7 +75,9 @@ def mutants(source: str) -> list[Mutant]:
             except SyntaxError:
                 continue
             if other != meaning:
-                mutant = Mutant(node.lineno, ".".join(place), kind, before, after, changed)
+                mutant = Mutant(
+                    node.lineno, node.end_lineno, ".".join(place), kind, before, after, changed
+                )
                 found.setdefault(changed, mutant)
     return list(found.values())
 

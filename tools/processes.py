@@ -1,18 +1,76 @@
-"""The processes that a build starts: a signal to the build ends them, and the kernels that they
-started.
+"""The processes that a build starts: they end with it, and the kernels that they started.
+
+A signal that the build can catch ends them from here. One that it cannot, SIGKILL or the kernel's
+own when memory runs out, closes the lifeline, a pipe of which the build holds the only writing end:
+what ``lifebound`` started reads its end and ends itself within a second. So after any death of the
+build no notebook and no Sphinx runs on; what was executed is kept, for the next build.
 """
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import psutil
 
+from tools import ROOT
+
 STOP = tuple(getattr(signal, n) for n in ("SIGTERM", "SIGHUP", "SIGINT") if hasattr(signal, n))
+
+
+START = """
+import sys
+sys.path.insert(0, {root!r})
+from tools import processes
+sys.path.remove({root!r})
+processes.end_with_lifeline()
+from {module} import {main}
+sys.exit({main}())
+"""
+
+
+@cache
+def lifeline() -> int:
+    """The reading end of a pipe into which nobody writes, and which closes when this process
+    ends; the standard input of what ``lifebound`` starts.
+    """
+    return os.pipe()[0]
+
+
+def lifebound(module: str, main: str, *arguments: str) -> list[str]:
+    """A command that calls a program's ``main`` in a process that ends with its lifeline."""
+    code = START.format(root=str(ROOT), module=module, main=main)
+    return [sys.executable, "-c", code, *arguments]
+
+
+def end_with_lifeline() -> None:
+    """Wait aside until the standard input closes; then end this process and all below it."""
+
+    def wait() -> None:
+        while os.read(0, 1):
+            pass
+        end_family(psutil.Process())
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def end_family(process: psutil.Process) -> None:
+    """End all processes below one, then itself."""
+    try:
+        family = process.children(recursive=True)
+    except psutil.NoSuchProcess:
+        family = []
+    for p in (*family, process):
+        try:
+            p.kill()
+        except psutil.NoSuchProcess:
+            pass
 
 
 class Stopped(KeyboardInterrupt):
@@ -39,7 +97,7 @@ class Processes:
                 env=env,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
+                stdin=lifeline(),
                 text=True,
                 encoding="utf-8",
                 errors="replace",
@@ -51,14 +109,9 @@ class Processes:
     def stop(self, process: subprocess.Popen) -> None:
         """End papermill and the kernel that it started."""
         try:
-            family = psutil.Process(process.pid).children(recursive=True)
+            end_family(psutil.Process(process.pid))
         except psutil.NoSuchProcess:
-            family = []
-        for p in (process, *family):
-            try:
-                p.kill()
-            except (psutil.NoSuchProcess, ProcessLookupError):
-                pass
+            pass
         process.wait()
 
     def stop_all(self) -> None:

@@ -7,8 +7,10 @@ Each function returns the checked value in its plain Python type, so that a call
 from __future__ import annotations
 
 import math
+import zipfile
 from collections.abc import Collection
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any
 
 
@@ -90,3 +92,17 @@ def whole_pair(name: str, value: Any, low: int | None = None) -> tuple[int, int]
     kind = f"a whole number{_range(low, None)}"
     needs(right, name, value, f"{kind}, or a pair (smaller, larger) of them")
     return int(values[0]), int(values[1])
+
+
+def archive_damage(path: Path) -> str | None:
+    """What is wrong with a zip archive, as torch.save writes them, each member with a checksum;
+    None where it is whole.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            bad = archive.testzip()
+    except FileNotFoundError:
+        raise
+    except Exception as error:  # zipfile raises half a dozen kinds for a damaged file
+        return str(error) or type(error).__name__
+    return f"the checksum of {bad} is wrong" if bad else None

@@ -29,7 +29,7 @@ from torch import Tensor, nn
 
 from .arithmetic import walk
 from .caffemodel import caffe_state, read_caffemodel
-from .checks import needs
+from .checks import archive_damage, needs
 from .configs import CONFIGS, Config, Conv, resolve
 from .model import Network, build
 from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_weights
@@ -212,10 +212,12 @@ def _check_start(path: Path) -> None:
         raise ValueError(f"{path.name}: is empty: expected a weights file")
     if not start.startswith((b"PK", b"\x80")):
         raise ValueError(f"{path.name}: is no weights file: it starts with {start!r}")
+    if start.startswith(b"PK") and (damage := archive_damage(path)):
+        raise ValueError(f"{path.name}: {_refusal(damage)}")
 
 
-def _refusal(error: Exception) -> str:
-    """Why torch does not open a file; never its advice to switch the safe reading off."""
+def _refusal(error: Exception | str) -> str:
+    """Why a file is not opened; never torch's advice to switch the safe reading off."""
     if found := re.search(r"GLOBAL (\S+)|[Tt]rying to \w+ (\S+)|Unsupported \w+ (\S+)", str(error)):
         what = next(group for group in found.groups() if group)
         return f"holds more than weights, it is not opened ({what})"

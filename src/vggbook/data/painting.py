@@ -35,11 +35,6 @@ def paint(scene: Scene, x: Tensor, y: Tensor, pixels: int) -> Tensor:
     return picture.clamp_(0, 255).to(torch.uint8)
 
 
-def cover(scene: Scene, x: Tensor, y: Tensor, pixels: int) -> Tensor:
-    """How much of each pixel the object covers, 0..1, float32 (N, 1, H, W)."""
-    return coverage(scene.outline, x, y, pixels)
-
-
 def corners(outline: Outline, count: int = 96) -> tuple[Tensor, Tensor]:
     """x and y (N, count) of outlines' (N, 1) corners, inner ones too; beyond 2n they repeat."""
     n, inner = _shape_table(outline.shape)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import pickle
 import warnings
-import zipfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import expected
+from ..checks import archive_damage, expected
 from ..model import Network
 from .history import History
 from .recipe import Recipe
@@ -105,13 +104,8 @@ def _check_archive(path: Path) -> None:
         raise CheckpointError(f"{path} is damaged: it is empty")
     if not start.startswith(b"PK"):
         raise CheckpointError(f"{path} is no checkpoint: it starts with {start!r}")
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except zipfile.BadZipFile as error:
-        raise CheckpointError(f"{path} is damaged: {error}") from error
-    if bad:
-        raise CheckpointError(f"{path} is damaged: the checksum of {bad} is wrong")
+    if damage := archive_damage(path):
+        raise CheckpointError(f"{path} is damaged: {damage}")
 
 
 def load_run(path: str | Path) -> Run:
