@@ -95,6 +95,12 @@ def imagenet_names() -> list[str]:
     return list(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
 
 
+def digest_of(path: Path) -> str | None:
+    """The first digits of the SHA-256 that a file's name carries, as torchvision's do."""
+    name = FILE_NAME.match(path.name)
+    return name[3] if name else None
+
+
 def check_sha256(path: Path, sha256: str | None) -> None:
     """Raise ValueError unless the file's SHA-256 starts with ``sha256``; None checks nothing."""
     if sha256 is None:
@@ -255,8 +261,7 @@ def load_weights(
     elif not path.is_file():
         names = "torchvision's names are vgg11 to vgg19, vgg16_bn"
         raise FileNotFoundError(f"source={str(source)!r}: no such file; {names}")
-    name = FILE_NAME.match(path.name)
-    check_sha256(path, sha256 or (name[3] if name else None))
+    check_sha256(path, sha256 or digest_of(path))
     file = _read(path)
     family = family or file.family
     if family is None:
