@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import stand_in
 from conftest import ROOT
 from PIL import Image
 
@@ -53,6 +54,9 @@ WNIDS = (
     *("n03394916", "n03417042", "n03425413", "n03445777", "n03888257"),
 )
 IMAGES = {"train": 16, "val": 5}  # a class
+FROM_VALIDATION = (
+    2  # of a class's five; the others are ImageNet training images, as their names say
+)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -83,16 +87,20 @@ def imagenette(folder: Path) -> tuple[str, str]:
                     crop = photo.crop((left, i, left + 96 + label, i + 80)).resize((426, 320))
                     data = io.BytesIO()
                     crop.save(data, "JPEG")
-                    name = f"imagenette2-320/{split}/{wnid}/{wnid}_{i}.JPEG"
+                    own = split == "val" and i < FROM_VALIDATION
+                    stem = f"ILSVRC2012_val_{10 * label + i:08}" if own else f"{wnid}_{i}"
+                    name = f"imagenette2-320/{split}/{wnid}/{stem}.JPEG"
                     info = tarfile.TarInfo(name)
                     info.size = len(data.getvalue())
                     archive.addfile(info, io.BytesIO(data.getvalue()))
     return path.name, hashlib.md5(path.read_bytes()).hexdigest()
 
 
-def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, list[list]]:
+def walk(
+    notebook: Path, folder: Path, weights: Path | None = None
+) -> tuple[subprocess.CompletedProcess, list[list]]:
     """Run a chapter with the shrunk profile as the book would (strict); the nets that it
-    trained.
+    trained. ``weights``: a stand-in for the released file (tests/stand_in.py).
     """
     (name, digest), notes = imagenette(folder), folder / "trained.jsonl"
     copy = folder / notebook.name
@@ -100,6 +108,9 @@ def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, lis
     with served(folder) as address:
         archives = {"320px": [f"{address}/{name}", digest]}
         source = FIRST.format(archives=archives, notes=str(notes))
+        if weights:
+            source += stand_in.FIRST.format(file=weights.name)
+            environment[stand_in.released.FOLDER_VARIABLE] = str(weights.parent)
         nb = nbformat.read(notebook, 4)
         nb.cells.insert(0, nbformat.v4.new_code_cell(source, id="shrunk"))
         nbformat.write(nb, copy)

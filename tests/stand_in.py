@@ -14,8 +14,7 @@ from tools.environment import clean
 from tools.execute import papermill
 from vggbook import build, released
 
-# What a chapter runs first: the file's name carries its own checksum, as torchvision's does. A
-# failed band prints, as it would without weights, and stops the run.
+# What a chapter runs first: the file's name carries its own checksum, as torchvision's does.
 FIRST = """
 from vggbook import released
 
@@ -62,3 +61,10 @@ def walk(notebook: Path, file: Path, folder: Path) -> tuple[subprocess.Completed
         encoding="utf-8",
     )
     return r, output
+
+
+def printed(executed: Path) -> str:
+    """All that the executed notebook's cells show as text."""
+    outputs = [o for c in nbformat.read(executed, 4).cells for o in c.get("outputs", [])]
+    data = [o.get("text", "") or "".join(o.get("data", {}).get("text/html", "")) for o in outputs]
+    return "\n".join(data)

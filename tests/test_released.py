@@ -270,13 +270,6 @@ def test_the_stand_in_has_torchvisions_form(tmp_path, zipped):
     assert net.preprocessing.name == "torchvision" and net.class_names[985] == "daisy"
 
 
-def printed(executed):
-    """All that the executed notebook's cells show as text."""
-    outputs = [o for c in nbformat.read(executed, 4).cells for o in c.get("outputs", [])]
-    data = [o.get("text", "") or "".join(o.get("data", {}).get("text/html", "")) for o in outputs]
-    return "\n".join(data)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "chapter, says",
@@ -290,6 +283,6 @@ def test_chapters_run_through_with_released_weights(chapter, says, tmp_path):
     file = stand_in.write(tmp_path)
     r, output = stand_in.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), file, tmp_path)
     assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
-    text = printed(output)
+    text = stand_in.printed(output)
     assert all(re.search(line, text) for line in says), text
     assert "The miniature knows" not in text and "not on this machine" not in text

@@ -32,7 +32,7 @@ from .caffemodel import caffe_state, read_caffemodel
 from .checks import needs
 from .configs import CONFIGS, Config, Conv, resolve
 from .model import Network, build
-from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_weights
+from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_file, find_weights
 
 __all__ = [
     "FAMILIES",
@@ -40,6 +40,7 @@ __all__ = [
     "Preprocessing",
     "check_sha256",
     "fetch_weights",
+    "find_file",
     "find_weights",
     "imagenet_names",
     "load_state",
