@@ -2,6 +2,7 @@
 VENV ?= .venv
 # Not from the environment: sizes are chosen by what PyTorch sees, or on the command line.
 PROFILE = auto
+WEIGHTS = auto
 PY = $(VENV)/bin/python
 .DEFAULT_GOAL := help
 .PHONY: help setup always book test bench mutants pdf serve text notebook tidy address links lint clean
@@ -15,8 +16,8 @@ $(VENV)/.stamp: requirements.txt constraints.txt pyproject.toml setup.py tools/s
 	@touch $@
 always:
 
-book: setup  ## execute the notebooks and render _build/html (PROFILE=cpu|gpu; NB=02 for one chapter's draft)
-	@$(PY) -m tools.build --profile $(PROFILE) $(if $(NB),--only $(NB))
+book: setup  ## execute the notebooks and render _build/html (PROFILE=cpu|gpu; WEIGHTS=download|miniature; NB=02 for one chapter's draft)
+	@$(PY) -m tools.build --profile $(PROFILE) --weights $(WEIGHTS) $(if $(NB),--only $(NB))
 
 test: book lint  ## set up, build and test everything
 	@CHECK_BUILT=1 PY=$(PY) sh tools/test.sh

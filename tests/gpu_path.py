@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
+import stand_in
 from conftest import ROOT
 from pictures import jpeg
 from PIL import Image
@@ -70,6 +71,9 @@ WNIDS = (
     *("n03394916", "n03417042", "n03425413", "n03445777", "n03888257"),
 )
 IMAGES = {"train": 16, "val": 5}  # a class
+FROM_VALIDATION = (
+    2  # of a class's five; the others are ImageNet training images, as their names say
+)
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
@@ -100,7 +104,9 @@ def imagenette(folder: Path) -> tuple[str, str]:
                     crop = photo.crop((left, i, left + 96 + label, i + 80)).resize((426, 320))
                     data = io.BytesIO()
                     crop.save(data, "JPEG")
-                    name = f"imagenette2-320/{split}/{wnid}/{wnid}_{i}.JPEG"
+                    own = split == "val" and i < FROM_VALIDATION
+                    stem = f"ILSVRC2012_val_{10 * label + i:08}" if own else f"{wnid}_{i}"
+                    name = f"imagenette2-320/{split}/{wnid}/{stem}.JPEG"
                     info = tarfile.TarInfo(name)
                     info.size = len(data.getvalue())
                     archive.addfile(info, io.BytesIO(data.getvalue()))
@@ -171,9 +177,11 @@ def read(path: Path) -> nbformat.NotebookNode:
     return nbformat.read(path, 4)
 
 
-def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, list[list]]:
+def walk(
+    notebook: Path, folder: Path, weights: Path | None = None
+) -> tuple[subprocess.CompletedProcess, list[list]]:
     """Run a chapter with the shrunk profile as the book would (strict); the nets that it
-    trained.
+    trained. ``weights``: a stand-in for the released file (tests/stand_in.py).
     """
     (name, digest), notes = imagenette(folder), folder / "trained.jsonl"
     shelf = dict([caltech(101), caltech(256), voc("2007"), voc("2012")])
@@ -185,6 +193,9 @@ def walk(notebook: Path, folder: Path) -> tuple[subprocess.CompletedProcess, lis
         archives = {"320px": [f"{address}/{name}", digest]}
         sets = {k: [f"{address}/{k}", hashlib.md5(v).hexdigest()] for k, v in shelf.items()}
         source = FIRST.format(archives=archives, sets=sets, notes=str(notes))
+        if weights:
+            source += stand_in.FIRST.format(file=weights.name)
+            environment[stand_in.released.FOLDER_VARIABLE] = str(weights.parent)
         nb = read(notebook)
         nb.cells.insert(0, nbformat.v4.new_code_cell(source, id="shrunk"))
         nbformat.write(nb, copy)

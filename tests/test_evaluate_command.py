@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from PIL import Image
 
 from tests.nets import pictures, seeded
 from vggbook import build
+from vggbook.book import recorded
 from vggbook.evaluate import command, main
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
@@ -133,6 +135,25 @@ def test_help_names_what_an_option_takes(capsys):
     assert "Errors on a folder of images in ImageNet's layout" in text
 
 
+@pytest.mark.parametrize("way, rows", [([], 1), (["--no-flip", "--grid", "1"], 0)])
+def test_a_rung_is_saved_as_a_recorded_run(imagenet_like, tmp_path, capsys, way, rows):
+    """A file that pages can read: it repeats what was printed, the paper's rows and its origin."""
+    files = ["--data", imagenet_like, "--weights", imagenet_like / "d.pth", "--family", "paper"]
+    arguments = [*files, "--scales", "256", "--device", "cpu", *way, "--save", tmp_path / "r.json"]
+    found = main([str(a) for a in arguments])
+    run = recorded.read(tmp_path / "r.json")
+    said = capsys.readouterr().out
+    errors = f"top-1 error {run['top1']:.2f} %, top-5 error {run['top5']:.2f} % (12 images"
+    assert errors in said and run["images"] == found.n == 12 and run["classes"] == 3
+    assert len(run["paper"]) == said.count("paper, Table 3, D") == rows
+    assert all(row["config"] == "D" and row["table"] == "3" for row in run["paper"])
+    assert run["nets"] == ["D"] and run["options"]["no_flip"] == bool(way)
+    made = run["provenance"]
+    words = shlex.split(made["command"])
+    assert words[:3] == ["python", "-m", "vggbook.evaluate"] and words[3:] == [*map(str, arguments)]
+    assert made["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+
+
 # --- what cannot be done --------------------------------------------------------------------------
 def test_what_is_wrong_with_the_data(tiny, imagenet_like, tmp_path, capsys):
     rest = tiny[2:]
@@ -174,6 +195,7 @@ def test_what_is_wrong_with_the_data(tiny, imagenet_like, tmp_path, capsys):
         (["--config", "B"], "does not fit B"),
         (["--json", "nowhere/result.json"], "nowhere/result.json"),
         (["--json", "."], "Is a directory"),
+        (["--save", "nowhere/run.json"], "nowhere/run.json"),
     ],
 )
 def test_refused_with_one_line(tiny, options, message, capsys):

@@ -5,9 +5,12 @@ estimates; the gpu path.
 import io
 import re
 import sys
+from pathlib import Path
 
 import gpu_path
+import nbformat
 import pytest
+import stand_in
 import torch
 from conftest import ROOT
 from hypothesis import given
@@ -19,7 +22,9 @@ from tools.notebook import pick
 from vggbook import build
 from vggbook.book import bands, profiles, progress
 from vggbook.book.profiles import shrink
+from vggbook.data import open_dataset
 from vggbook.paper import load_yaml
+from vggbook.weights import imagenet_names
 
 CHAPTERS = sorted(key[8:] for key in profiles.read("gpu") if key.startswith("chapter_"))
 
@@ -326,6 +331,34 @@ def test_the_archive_has_the_form_of_the_published_one(tmp_path, monkeypatch):
             found = datasets.Imagenette(tmp_path / "root", split, "320px", split == "train")
             assert len(found.classes) == 10 and len(found) == 10 * gpu_path.IMAGES[split]
             assert found[0][0].size == (426, 320)
+
+
+def test_chapter_7_knows_which_pictures_the_released_nets_were_trained_on(tmp_path, monkeypatch):
+    """Its own function, on the set that its own call opens."""
+    from torchvision.datasets import Imagenette
+
+    name, digest = gpu_path.imagenette(tmp_path)
+    nb = nbformat.read(pick(ROOT / "notebooks", "07", ".ipynb"), 4)
+    (source,) = (c.source for c in nb.cells if "def from_training(" in c.source)
+    chapter = {"Path": Path}
+    exec(source, chapter)
+    with gpu_path.served(tmp_path) as address:
+        archives = {"320px": (f"{address}/{name}", digest)}
+        monkeypatch.setattr(Imagenette, "_ARCHIVES", archives)
+        val = open_dataset("imagenette", tmp_path / "root", "val", download=True)
+    assert len(val) == 50 and chapter["from_training"](val.paths) == 50 - 10 * 2
+    assert chapter["from_training"](open_dataset("imagenette", tmp_path / "root").paths) == 160
+    assert set(val.classes) <= set(imagenet_names()), "the released net has them by these names"
+
+
+@pytest.mark.slow
+def test_the_ladder_on_imagenette_with_released_weights(tmp_path):
+    file = stand_in.write(tmp_path)
+    r, _ = gpu_path.walk(pick(ROOT / "notebooks", "07", ".ipynb"), tmp_path, file)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
+    text = stand_in.printed(tmp_path / "out.ipynb")
+    assert "30 of 50 validation pictures are ImageNet training pictures" in text
+    assert "released VGG-16, 10 pictures" in text and "the same as authors" in text
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import sys
 import threading
 import xml.etree.ElementTree as xml
 import zipfile
+from pathlib import Path
 
 import nbformat
 import pytest
@@ -18,6 +19,7 @@ from bs4 import BeautifulSoup
 from conftest import ROOT
 
 from tools import address, cards, downloads, links
+from vggbook.released import weights_url
 
 WHO = ["-c", "user.name=T", "-c", "user.email=t@example.org", "-c", "init.defaultBranch=main"]
 
@@ -188,6 +190,7 @@ def test_the_actions_are_those_that_runners_still_run():
     newest = {
         "actions/checkout": 6,
         "actions/setup-python": 6,
+        "actions/cache": 6,
         "actions/upload-artifact": 7,
         "actions/configure-pages": 6,
         "actions/upload-pages-artifact": 5,
@@ -214,13 +217,25 @@ def test_the_matrix_is_what_the_package_says_it_supports():
     assert oldest["3.11"].startswith("torch==2.3."), "the declared minimum"
 
 
+def test_publishing_keeps_the_released_weights_by_their_checksum():
+    steps = workflow("workflows/publish.yml")["jobs"]["publish"]["steps"]
+    (kept,) = (s["with"] for s in steps if "actions/cache" in s.get("uses", ""))
+    assert kept == {
+        "path": "~/.cache/torch/hub/checkpoints",
+        "key": Path(weights_url("vgg16")).stem,
+    }
+
+
 def test_publishing_may_push_and_nothing_else_more():
     publish = workflow("workflows/publish.yml")
     assert publish["permissions"] == {"contents": "write", "pages": "write", "id-token": "write"}
     steps = [step.get("run", step.get("uses", "")) for step in publish["jobs"]["publish"]["steps"]]
     order = [
-        i for i, s in enumerate(steps) for w in ("address", ".ci/run", "push", "deploy") if w in s
+        i
+        for i, s in enumerate(steps)
+        for w in ("address", "actions/cache", "WEIGHTS=download", ".ci/run", "push", "deploy")
+        if w in s
     ]
-    assert order == sorted(order) and len(order) == 4
+    assert order == sorted(order) and len(order) == 6
     for name in ("test.yml", "links.yml"):
         assert workflow(f"workflows/{name}")["permissions"] == {"contents": "read"}

@@ -4,13 +4,22 @@ import hashlib
 import http.server
 import re
 import threading
+import zipfile
 from pathlib import Path
 
+import nbformat
 import pytest
+import stand_in
 import torch
+import torchvision
+from conftest import ROOT
 from torchvision.models import VGG11_Weights, list_models
 
+from tools import execute, weights
+from tools.failure import NotebookFailed
+from tools.notebook import METADATA, pick
 from vggbook import build, released
+from vggbook.book import trained
 from vggbook.released import FetchError, fetch_weights, find_weights, weights_url
 from vggbook.weights import load_weights
 
@@ -173,3 +182,107 @@ def test_a_folder_that_cannot_be_written(server, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     refused(server, r"cannot write to .* \(Read-only file system\).*VGGBOOK_WEIGHTS")
+
+
+# make book WEIGHTS=...
+
+
+def test_the_build_fetches_where_it_is_told_to(server):
+    said = []
+    assert weights.chosen("miniature", "gpu", said.append) is None
+    assert weights.chosen("auto", "cpu", said.append) is None
+    assert server.asked == [] == said
+    assert weights.chosen("download", "cpu", said.append) == server.file
+    assert said == ["fetching the released VGG-16: 528 MB, once"] and server.asked == [None]
+    assert weights.chosen("auto", "cpu", said.append) == server.file  # found, not asked for
+    assert weights.chosen("miniature", "cpu", said.append) is None
+    assert server.asked == [None] and weights.WEIGHTS == trained.CHOICES
+    with pytest.raises(ValueError, match=r"weights='best': expected one of 'auto', 'download'"):
+        weights.chosen("best", "cpu")
+
+
+def test_a_graphics_card_fetches_by_itself_and_can_do_without(server):
+    server.status, said = 503, []
+    assert weights.chosen("auto", "gpu", said.append) is None
+    assert said[1].endswith("answers 503 Service Unavailable; the miniatures stand in")
+    server.status = 200
+    assert weights.chosen("auto", "gpu", said.append) == server.file
+
+
+def refused_build(*lines):
+    with pytest.raises(NotebookFailed) as caught:
+        weights.chosen("download", "cpu", lambda text: None)
+    text = str(caught.value)
+    assert all(re.search(line, text) for line in lines) and len(text.splitlines()) <= 10
+    assert "make book WEIGHTS=miniature" in text
+
+
+def test_a_refusal_says_what_to_do(server, tmp_path, monkeypatch):
+    server.status = 404
+    refused_build("reason .* answers 404 Not Found", "to do .*run the same command again")
+    server.file.parent.mkdir(parents=True, exist_ok=True)
+    server.file.write_bytes(b"PK damaged")
+    refused_build("SHA-256 is .* the file is damaged", f"to do +delete {server.file}")
+    monkeypatch.setenv("VGGBOOK_WEIGHTS", str(tmp_path / "nowhere"))
+    refused_build("expected a folder", "to do +make that folder")
+
+
+def test_the_choice_reaches_the_notebook_and_its_stamp(server, content, tmp_path, monkeypatch):
+    """A small notebook, executed for each choice of weights and not again for the same."""
+    for name in ("notebooks", "here"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(execute, "EXECUTED", tmp_path / "executed")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("VGGBOOK_WEIGHTS", "here")  # relative to where make was called
+    (tmp_path / "here" / server.file.name).write_bytes(content)
+    lines = 'profile = "auto"\nstrict = False\nweights = "auto"'
+    cell = nbformat.v4.new_code_cell(lines, metadata={"tags": ["parameters"]})
+    show = nbformat.v4.new_code_cell("import os\nprint(weights, os.environ['VGGBOOK_WEIGHTS'])")
+    notebook = tmp_path / "notebooks" / "01_small.ipynb"
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell, show], metadata=METADATA), notebook)
+    for choice, switch, shown, runs in (
+        ("download", "auto", server.file.name, 1),
+        ("auto", "auto", server.file.name, 0),
+        ("miniature", "miniature", "miniature", 1),
+    ):
+        said = []
+        (record,) = execute.execute([notebook], "cpu", say=said.append, weights=choice)
+        assert record["weights"] == shown and f"executed now: {runs}" in said[-1]
+        nb = nbformat.read(tmp_path / "executed" / "notebooks" / notebook.name, 4)
+        assert nb.cells[-1].outputs[0].text == f"{switch} {tmp_path / 'here'}\n"
+    assert server.asked == []
+
+
+# Chapters with a stand-in
+
+
+@pytest.mark.parametrize("zipped", [False, True])
+def test_the_stand_in_has_torchvisions_form(tmp_path, zipped):
+    file = stand_in.write(tmp_path, zipped=zipped)
+    assert zipfile.is_zipfile(file) == zipped and released.FILE_NAME.match(file.name)
+    state = torch.load(file, weights_only=True)
+    with torch.device("meta"):
+        theirs = torchvision.models.vgg16(weights=None).state_dict()
+    assert list(state) == list(theirs)
+    for (name, mine), whole in zip(state.items(), theirs.values()):
+        assert mine.dtype == whole.dtype and mine.ndim == whole.ndim, name
+    net = load_weights(file)
+    assert net.preprocessing.name == "torchvision" and net.class_names[985] == "daisy"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "chapter, says",
+    [
+        ("01", [r"released VGG-16: 224 × 224 pixels, 1000 classes", r"dahlia \(released VGG-16\)"]),
+        ("06", [r"released VGG-16: window of 224 pixels, 1000 classes", "china.jpg, released"]),
+        ("07", [r"released VGG-16, Q = 256", "dahlia +centre crop", "palace +both"]),
+    ],
+)
+def test_chapters_run_through_with_released_weights(chapter, says, tmp_path):
+    file = stand_in.write(tmp_path)
+    r, output = stand_in.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), file, tmp_path)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
+    text = stand_in.printed(output)
+    assert all(re.search(line, text) for line in says), text
+    assert "The miniature knows" not in text and "not on this machine" not in text

@@ -96,6 +96,14 @@ def test_checking_the_form_leaves_nothing_beside_the_notebooks():
     assert folder.endswith(f'{ROOT / ".ruff_cache"}"'), folder
 
 
+def test_stamp_sees_the_weights_of_a_notebook_that_shows_them(project):
+    path = project / "notebooks/01_a.ipynb"
+    files = (None, project / "vgg16-00000000.pth", project / "vgg16-11111111.pth")
+    assert len({execute.stamp(path, "cpu", file) for file in files}) == 1
+    path.write_text('{"source": [\n  "weights = \\"auto\\""\n]}')
+    assert len({execute.stamp(path, "cpu", file) for file in files}) == 3
+
+
 def test_execute_refuses_an_unknown_profile():
     with pytest.raises(ValueError, match=r"profile='huge': expected one of 'auto', 'cpu', 'gpu'"):
         execute.execute([], "huge")

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import pytest
+import stand_in
 import torch
 from tiny_training import TINY, pictures, quiet, weights
 from torch import nn
 from torchvision import models
 
-from vggbook import CONFIGS, build
+from vggbook import CONFIGS, build, released
+from vggbook.data import ArrayDataset
 from vggbook.train import (
     CheckpointError,
     Recipe,
@@ -16,6 +18,7 @@ from vggbook.train import (
     fit,
     load_checkpoint,
     load_run,
+    main,
     named_layers,
 )
 from vggbook.weights import FAMILIES
@@ -158,6 +161,33 @@ def test_a_net_that_reads_bgr_is_turned_round():
     rgb = torch.randn(2, 3, 32, 32)
     ours = run.model.eval()
     torch.testing.assert_close(ours.features(rgb), theirs.features(rgb.flip(1)))
+
+
+@pytest.mark.parametrize("shell", [False, True])
+def test_one_call_or_one_command_starts_from_vgg16(tmp_path, monkeypatch, shell):
+    """init_from="vgg16" on a file of torchvision's form, in the reader's folder: all layers but the
+    last are the file's, the convolutions stay so, the others move.
+    """
+    file = stand_in.write(tmp_path, width=1 / 32)
+    monkeypatch.setattr(released, "weights_url", lambda name: f"http://127.0.0.1:9/{file.name}")
+    monkeypatch.setenv("VGGBOOK_WEIGHTS", str(tmp_path))
+    if shell:
+        words = "--data shapes --images 4 --val-images 2 --config D --scales 224 --width 0.03125"
+        words += " --batch-size 2 --max-epochs 1 --lr 1e-3 --gain 0.01736 --device cpu --mean 0 0 0"
+        words += f" --init-from vgg16 --freeze conv --out {tmp_path / 'run'}"
+        run = main(words.split())
+    else:
+        recipe = Recipe("D", scales=224, batch_size=2, width=1 / 32, max_epochs=1, lr=1e-3)
+        recipe = replace(recipe, gain=1 / 57.6)
+        images = torch.randint(0, 256, (4, 3, 224, 224), dtype=torch.uint8)
+        few = ArrayDataset(images, torch.arange(4), "abcd")
+        run = quiet(recipe, few, init_from="vgg16", freeze="conv", mean=(0.0, 0.0, 0.0))
+    theirs, ours = torch.load(file, weights_only=True), run.model.state_dict()
+    moved = [name for name in theirs if not torch.equal(theirs[name], ours[name].cpu())]
+    assert all(name.startswith("classifier") for name in moved)
+    assert {"classifier.0.weight", "classifier.3.weight", "classifier.6.weight"} <= set(moved)
+    assert (ours["classifier.0.weight"] - theirs["classifier.0.weight"]).abs().max() < 0.05
+    assert len(ours["classifier.6.bias"]) == (12 if shell else 4)
 
 
 def test_a_name_is_torchvisions(tmp_path, monkeypatch):

@@ -132,6 +132,7 @@ def build(
     only: str | None = None,
     cell_timeout: float = CELL_TIMEOUT,
     timeout: float = NOTEBOOK_TIMEOUT,
+    weights: str = "auto",
 ) -> None:
     start = time.perf_counter()
     notebooks = sorted((ROOT / "notebooks").glob(f"{only or ''}*.ipynb"))
@@ -140,7 +141,8 @@ def build(
         raise BuildFailed(f"no notebook starts with {only!r}; there are: {names}")
     if not commit():
         say("the pages name no commit: without git, or not in a checkout of this book")
-    execute(notebooks, profile, cell_timeout=cell_timeout, timeout=timeout, say=say)
+    limits = {"cell_timeout": cell_timeout, "timeout": timeout}
+    execute(notebooks, profile, **limits, say=say, weights=weights)
     say("rendering the pages")
     missing = stage(draft=bool(only))
     if missing:
@@ -171,7 +173,7 @@ def main(argv: list[str] | None = None) -> int:
     a = parser.parse_args(argv)
     try:
         with stoppable(), alone():
-            build(a.profile, a.only, a.cell_timeout, a.timeout)
+            build(a.profile, a.only, a.cell_timeout, a.timeout, a.weights)
     except (NotebookFailed, BuildFailed, ValueError) as error:
         print(f"\n{error}\n\nThe book was not built.", file=sys.stderr)
         return 1

@@ -24,6 +24,7 @@ ALLOWED = (
     *("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY"),
 )
 KERNEL = "python3"
+WEIGHTS_FOLDER = "VGGBOOK_WEIGHTS"  # where a reader has released weights: vggbook.released
 
 
 def own_kernel(folder: Path) -> None:
@@ -69,6 +70,8 @@ def clean(
         "OMP_NUM_THREADS": str(threads),
         QUIET: "1",
     }
+    if folder := given.get(WEIGHTS_FOLDER):  # a notebook runs in another folder than `make`
+        own[WEIGHTS_FOLDER] = str(Path(folder).expanduser().absolute())
     return {name: given[name] for name in ALLOWED if name in given} | own
 
 

@@ -1,10 +1,10 @@
 """Execute the notebooks with papermill, each once, side by side: notebooks/*.ipynb ->
 _build/executed/notebooks/*.ipynb.
 
-A notebook runs again only where its stamp has changed: the notebook, the profile, the package, the
-recorded results, the versions and the machine. Beside each executed notebook lies a record
-(``_build/executed/runs/*.json``) of its run: seconds, date, device, versions, commit. What was
-executed before a failure is kept.
+A notebook runs again only where its stamp has changed: the notebook, the profile, the weights that
+it shows, the package, the recorded results, the versions and the machine. Beside each executed
+notebook lies a record (``_build/executed/runs/*.json``) of its run: seconds, date, device,
+versions, commit. What was executed before a failure is kept.
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ from tools.failure import (
 )
 from tools.files import read_json, write_json
 from tools.processes import Processes, Stopped, lifebound, stoppable
+from tools.weights import WEIGHTS, chosen, has_switch
 from vggbook.book import profiles, provenance
 from vggbook.book.provenance import cores, device
 
@@ -80,9 +81,18 @@ def shared_hash() -> str:
     return h.hexdigest()
 
 
-def stamp(notebook: Path, profile: str) -> str:
-    h = hashlib.sha256(notebook.read_bytes() + profile.encode() + shared_hash().encode())
-    return h.hexdigest()
+def shows(notebook: Path, released: Path | None) -> str:
+    """Which weights the notebook shows: the released file's name, which carries its checksum;
+    "miniature"; or empty where there is no choice.
+    """
+    if not has_switch(notebook):
+        return ""
+    return released.name if released else "miniature"
+
+
+def stamp(notebook: Path, profile: str, released: Path | None = None) -> str:
+    seen = profile + shows(notebook, released) + shared_hash()
+    return hashlib.sha256(notebook.read_bytes() + seen.encode()).hexdigest()
 
 
 def record_of(notebook: Path) -> Path:
@@ -99,13 +109,16 @@ def record(notebook: Path) -> dict:
     return found if found.get("bytes") == output.stat().st_size else {}
 
 
-def papermill(notebook: Path, output: Path, profile: str, cell_timeout: float) -> list[str]:
+def papermill(
+    notebook: Path, output: Path, profile: str, cell_timeout: float, weights: str = ""
+) -> list[str]:
     """The command that executes a notebook as the book does: a missed band stops it
-    (``strict``).
+    (``strict``). ``weights``, where given: the notebook's own switch.
     """
     return [
         *lifebound("papermill.cli", "papermill", str(notebook), str(output)),
         *("-p", "profile", profile, "-p", "strict", "True"),
+        *(("-p", "weights", weights) if weights else ()),
         *("--kernel", KERNEL, "--cwd", str(notebook.parent), "--no-progress-bar"),
         "--no-request-save-on-cell-execute",  # a save at the end, and after an error, is enough
         *("--execution-timeout", str(int(cell_timeout))),
@@ -115,6 +128,7 @@ def papermill(notebook: Path, output: Path, profile: str, cell_timeout: float) -
 def run(
     notebook: Path,
     profile: str,
+    released: Path | None,
     threads: int,
     cell_timeout: float,
     timeout: float,
@@ -125,8 +139,10 @@ def run(
     temporary.unlink(missing_ok=True)
     if broken := unreadable(notebook):
         raise broken
-    mark, start = stamp(notebook, profile), time.perf_counter()
-    command = papermill(notebook, temporary, profile, cell_timeout)
+    mark, start = stamp(notebook, profile, released), time.perf_counter()
+    weights = shows(notebook, released)
+    switch = "auto" if released and weights else weights  # "auto" finds the file that was chosen
+    command = papermill(notebook, temporary, profile, cell_timeout, switch)
     process = processes.start(command, clean(threads))
     try:
         log, _ = process.communicate(timeout=timeout)
@@ -153,6 +169,7 @@ def run(
         "notebook": notebook.name,
         "stamp": mark,
         "profile": profile,
+        "weights": weights,
         "seconds": round(time.perf_counter() - start, 1),
         "slowest_cell": slowest_cell(temporary),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -182,9 +199,10 @@ def execute(
     cell_timeout: float = CELL_TIMEOUT,
     timeout: float = NOTEBOOK_TIMEOUT,
     say: Say = print,
+    weights: str = "auto",
 ) -> list[dict]:
     """Execute what has changed, ``jobs`` side by side (default: two, with the cores shared out);
-    return all records.
+    return all records. ``weights``: see :func:`tools.weights.chosen`.
     """
     if profile not in PROFILES:
         raise ValueError(f"profile={profile!r}: expected one of {', '.join(map(repr, PROFILES))}")
@@ -193,13 +211,17 @@ def execute(
         (EXECUTED / folder).mkdir(parents=True, exist_ok=True)
     jobs = jobs or min(2, cores())
     threads = max(1, cores() // jobs)
-    due = [n for n in notebooks if record(n).get("stamp") != stamp(n, profile)]
+    switched = any(has_switch(n) for n in notebooks)
+    released = chosen(weights, profile, say) if switched else None
+    due = [n for n in notebooks if record(n).get("stamp") != stamp(n, profile, released)]
     due.sort(key=lambda n: -record(n).get("seconds", 0))  # the longest first, as far as known
     start = time.perf_counter()
     if due:
         many = f"{len(due)} of {len(notebooks)} notebooks"
         say(f"executing {many}, profile {profile}, {jobs} at a time, {threads} thread(s) each")
-    limits = (profile, threads, cell_timeout, timeout)
+        if switched:
+            say(f"weights: {released or 'the miniatures that come with the book'}")
+    limits = (profile, released, threads, cell_timeout, timeout)
     fresh = side_by_side(due, limits, jobs, say)
     records = [record(n) for n in notebooks]
     write_json(EXECUTED / "runs.json", records)
@@ -269,6 +291,7 @@ def table(records: list[dict], fresh: set[str], wall: float, say: Say = print) -
 def arguments(parser: argparse.ArgumentParser) -> None:
     """The options that executing has, here and in tools/build.py."""
     parser.add_argument("--profile", default="auto", choices=PROFILES)
+    parser.add_argument("--weights", default="auto", choices=WEIGHTS, help="of VGG-16")
     parser.add_argument("--only", help="one chapter, by the start of its file name: a draft")
     seconds = {"type": float, "metavar": "SECONDS"}
     parser.add_argument("--cell-timeout", default=CELL_TIMEOUT, help="for a cell", **seconds)
@@ -284,7 +307,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         BUILD.mkdir(exist_ok=True)
         with stoppable():
-            execute(notebooks, a.profile, a.jobs, a.cell_timeout, a.timeout)
+            execute(notebooks, a.profile, a.jobs, a.cell_timeout, a.timeout, weights=a.weights)
     except (NotebookFailed, OSError) as error:
         print(f"\n{described(error)}\n\nThe book was not built.", file=sys.stderr)
         return 1

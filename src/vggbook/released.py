@@ -47,7 +47,11 @@ def find_weights(name: str) -> Path | None:
 
     Raises FileNotFoundError where VGGBOOK_WEIGHTS names no folder.
     """
-    file_name = weights_url(name).rsplit("/", 1)[1]
+    return find_file(weights_url(name).rsplit("/", 1)[1])
+
+
+def find_file(file_name: str) -> Path | None:
+    """The file of that name in the reader's folder or PyTorch's hub cache; the same errors."""
     places = [_hub_folder()]
     if chosen := _chosen_folder():
         if not chosen.is_dir():

@@ -32,7 +32,7 @@ from .caffemodel import caffe_state, read_caffemodel
 from .checks import archive_damage, needs
 from .configs import CONFIGS, Config, Conv, resolve
 from .model import Network, build
-from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_weights
+from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_file, find_weights
 
 __all__ = [
     "FAMILIES",
@@ -40,6 +40,7 @@ __all__ = [
     "Preprocessing",
     "check_sha256",
     "fetch_weights",
+    "find_file",
     "find_weights",
     "imagenet_names",
     "load_state",
@@ -93,6 +94,12 @@ def imagenet_names() -> list[str]:
     from torchvision.models import VGG16_Weights
 
     return list(VGG16_Weights.IMAGENET1K_V1.meta["categories"])
+
+
+def digest_of(path: Path) -> str | None:
+    """The first digits of the SHA-256 that a file's name carries, as torchvision's do."""
+    name = FILE_NAME.match(path.name)
+    return name[3] if name else None
 
 
 def check_sha256(path: Path, sha256: str | None) -> None:
@@ -257,8 +264,7 @@ def load_weights(
     elif not path.is_file():
         names = "torchvision's names are vgg11 to vgg19, vgg16_bn"
         raise FileNotFoundError(f"source={str(source)!r}: no such file; {names}")
-    name = FILE_NAME.match(path.name)
-    check_sha256(path, sha256 or (name[3] if name else None))
+    check_sha256(path, sha256 or digest_of(path))
     file = _read(path)
     family = family or file.family
     if family is None:

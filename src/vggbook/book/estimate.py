@@ -155,7 +155,7 @@ def _chapter_07(s: Settings) -> list[Job]:
     jobs.append(_miniature("D", 8 * s.test, 64, 73))  # wrong inputs
     if s.imagenette:  # the released D: a crop, the whole picture at three sizes, fifty crops
         jobs.append(Job("D", 224, 1.0, 51 * s.imagenette, 50, training=False))
-        for q, views in ((256, 5), (384, 2), (512, 2)):
+        for q, views in ((256, 9), (384, 2), (512, 2)):  # at 256 also four kinds of input
             jobs.append(Job("D", q, 1.0, views * s.imagenette, 1, training=False))
     for q in (256, 384, 512):  # one photograph at the paper's sizes, timed
         jobs.append(Job("D", q, s.photo_width, 2 * s.rounds, 1, training=False))

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
+from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -103,3 +104,18 @@ def commit(root: Path) -> str:
     if not head:
         return ""
     return head + ("+" if git(root, "status", "--porcelain") else "")
+
+
+def of_run(command: str, kind: str = "cpu", seed: int | None = None) -> dict[str, object]:
+    """The provenance of a run of ``command``, as :func:`vggbook.book.recorded.read` asks for it.
+
+    kind: PyTorch's device, "cpu" or "cuda". seed: None where nothing was drawn.
+    """
+    return {
+        "command": command,
+        "commit": commit(Path(__file__).parents[3]),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "device": device() if kind.startswith("cuda") else processor(),
+        "versions": versions(("torch", "torchvision", "numpy", "vggbook")),
+        "seed": seed,
+    }

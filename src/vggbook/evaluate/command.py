@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -67,6 +69,8 @@ def _parser() -> _Parser:
     add("--on-error", default="error", choices=("error", "skip"), help="at an unreadable image")
     add("--device", type=_device, help="default: cuda where there is one")
     add("--json", metavar="FILE", help="also write the result, confusion included, to this file")
+    record = "also write a recorded run to this file: errors, the paper's rows, provenance"
+    add("--save", metavar="FILE", help=record)
     return parser
 
 
@@ -119,7 +123,8 @@ def _report(args: argparse.Namespace, configs: Sequence[str], result: Evaluation
     for reason in result.skipped.values():
         print(f"  skipped: {reason}")
     as_in_the_paper = not args.no_flip and args.grid == 5 and args.average == "posterior"
-    for row in paper_rows(configs, args.method, args.scales) if as_in_the_paper else []:
+    rows = paper_rows(configs, args.method, args.scales) if as_in_the_paper else []
+    for row in rows:
         S = "[{};{}]".format(*row["S"]) if isinstance(row["S"], list) else row["S"]
         where = f"  paper, Table {row['table']}, {row['config']}, S = {S}"
         print(f"{where}: top-1 error {row['top1']} %, top-5 error {row['top5']} %")
@@ -127,6 +132,29 @@ def _report(args: argparse.Namespace, configs: Sequence[str], result: Evaluation
         classes = [str(name) for name in result.classes]
         record = {**result.as_dict(), "classes": classes, "arguments": vars(args)}
         Path(args.json).write_text(json.dumps(record), encoding="utf-8")
+    if args.save:
+        run = _recorded(args, configs, result, rows)
+        Path(args.save).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+
+
+def _recorded(
+    args: argparse.Namespace, configs: Sequence[str], result: Evaluation, rows: list[dict[str, Any]]
+) -> dict[str, Any]:
+    """The errors, each beside the paper's, and what one needs to judge and repeat the run."""
+    from ..book.provenance import of_run  # the way of data ends there; it imports nothing of ours
+
+    options = {k: v for k, v in vars(args).items() if k not in ("data", "json", "save", "command")}
+    return {
+        "nets": list(configs),
+        "options": options,
+        "images": result.n,
+        "classes": len(result.classes),
+        "skipped": len(result.skipped),
+        "top1": result.top1,
+        "top5": result.top5,
+        "paper": rows,
+        "provenance": of_run(args.command, args.device),
+    }
 
 
 def main(argv: Sequence[str] | None = None) -> Evaluation:
@@ -137,14 +165,16 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     """
     parser = _parser()
     args = parser.parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args.command = shlex.join(["python", "-m", "vggbook.evaluate", *words])
     if args.sha256 and len(args.sha256) != len(args.weights):
         what = f"a checksum for each of the {len(args.weights)} files of --weights"
         parser.error(expected("--sha256", args.sha256, what))
     spread = "WORLD_SIZE" in os.environ and "RANK" in os.environ
-    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    device = args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        if args.json:
-            _try_to_write(Path(args.json))
+        for file in filter(None, (args.json, args.save)):
+            _try_to_write(Path(file))
         if spread:
             if device == "cuda":
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))

@@ -22,6 +22,7 @@ LEAST = {  # a count is divided, but not below this
     "max_epochs": 1,
     "deep_epochs": 1,
     "product": 128,
+    "imagenette": 10,
 }
 SIDES = ("crop", "scales", "image", "signal_size")
 WIDTHS = ("width", "photo_width")
