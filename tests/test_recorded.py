@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from vggbook import count_parameters, trace
 from vggbook.book import recorded
 
 GOOD = {"provenance": dict.fromkeys(recorded.PROVENANCE, "x"), "rows": [1]}
@@ -49,3 +50,16 @@ def test_other_files_are_refused(tmp_path, text, says):
 def test_every_committed_result_has_provenance():
     for path in recorded.folder().rglob("*.json"):
         assert recorded.read(path)["provenance"]["date"]
+
+
+def test_a_photograph_takes_less_than_4_gb_on_a_processor():
+    """The recorded peaks, and a bound from the shapes: the weights, twice the two largest maps (one
+    layer's input and output, and a copy of each in another order), and a gigabyte for PyTorch.
+    """
+    rows = recorded.read(recorded.folder() / "dense-cost.json")["rows"]
+    assert [row["Q"] for row in rows] == [256, 384, 512]
+    for row in rows:
+        layers = trace("D", image_size=tuple(row["image"])).rows
+        maps = sorted(layer.activation_bytes for layer in layers)[-2:]
+        bound = 4 * count_parameters("D") + 2 * sum(maps) + 1e9
+        assert 4 * count_parameters("D") < row["peak_bytes"] < bound < 4e9
