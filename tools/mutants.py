@@ -383,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
         tally = verdicts.setdefault(module, Counter())
         for entry in judge(module, drawn[module], copy, known, until):
             verdict = entry["verdict"]
-            if verdict == "survived" and (entry["place"], entry["change"]) in same:
+            if verdict == "survived" and (entry["place"].strip(), entry["change"]) in same:
                 verdict = "equivalent"
             tally[verdict] += 1
             if verdict == "survived":
