@@ -2,6 +2,7 @@
 by hand, annotations through torchvision's own readers of PASCAL VOC and ImageNet.
 """
 
+import copy
 import io
 import math
 import re
@@ -210,6 +211,31 @@ def test_the_first_loss_is_half_the_squared_distance():
     images = noise(4, 3, 64, 64)
     losses = fit_boxes(model, images, torch.zeros(4).long(), boxes, epochs=1, batch_size=4)
     assert losses[0] == pytest.approx(0.5 * (0.4**2 + 0.3**2))
+
+
+def test_training_is_sgd_with_momentum_and_a_late_drop_of_the_rate():
+    """Pictures of one colour, boxes in the middle: neither crop nor mirror changes anything."""
+    model = regressor(small_net(), per_class=False)
+    for layer in model.modules():
+        if isinstance(layer, nn.Dropout):
+            layer.p = 0.0
+    plain = copy.deepcopy(model).train()
+    images = torch.arange(4, dtype=torch.uint8)[:, None, None, None].expand(4, 3, 64, 64) * 60
+    boxes = torch.tensor([[0.5, 0.5, 0.1 * i, 0.9] for i in range(1, 5)])
+    losses = fit_boxes(model, images, torch.zeros(4).long(), boxes, lr=0.02, epochs=8, batch_size=4)
+    speeds = [torch.zeros_like(weight) for weight in plain.parameters()]
+    for step, found in enumerate(losses):
+        answers = plain(plain.preprocessing(images))
+        loss = ((answers - boxes) ** 2).sum(1).mean() / 2
+        assert found == pytest.approx(loss.item(), rel=1e-3)
+        slopes = torch.autograd.grad(loss, list(plain.parameters()))
+        with torch.no_grad():
+            for weight, slope, speed in zip(plain.parameters(), slopes, speeds):
+                speed.mul_(0.9).add_(slope + 5e-4 * weight)
+                weight -= (0.02 if step < 6 else 0.002) * speed
+    assert len(losses) == 8 and losses[-1] < losses[0]
+    for ours, theirs in zip(model.parameters(), plain.parameters()):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-5)
 
 
 def test_a_class_without_a_picture_and_other_wrong_data():

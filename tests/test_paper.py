@@ -488,6 +488,7 @@ def test_a_table_reads_as_html_and_as_text():
     rows = [[c.get_text() for c in tr.find_all(["th", "td"])] for tr in soup.find_all("tr")]
     assert rows == [["net", "n", "x < y"], ["A", "1,234,567", "0.5"], ["", "–", "2"]]
     assert soup.caption.get_text() == "A & B"
+    assert soup.get_text() == "A & B" + "".join(map("".join, rows))  # nothing between the cells
     assert [th.get_text() for th in soup.select("tbody th[scope=row]")] == ["A"]
     heads = [th.get_text() for th in soup.select("thead th[scope=col]")]
     assert heads == ["net", "n", "x < y"] and not soup.select("td[scope]")

@@ -9,8 +9,9 @@ import torch
 import torch.distributed as dist
 from tiny_training import TINY, pictures, quiet, weights
 
+from vggbook.data import hash_keys, uniforms
 from vggbook.model import Network
-from vggbook.train import load_run
+from vggbook.train import KeyedDropout, load_run
 from vggbook.train.machine import (
     Machine,
     choose_device,
@@ -378,3 +379,12 @@ def test_fp16_gradients_are_scaled_and_the_update_is_not():
     )
     machine.update(None)
     assert calls == ["step", "update"]
+
+
+def test_a_dropout_mask_is_the_hash_of_seed_epoch_layer_and_image():
+    """As documented, so that a run goes on with the same masks in a later version."""
+    layer = KeyedDropout(0.25).train()
+    images = torch.tensor([7, 3])
+    layer.key = (5, 2, 1, images)
+    drawn = uniforms(hash_keys(5, 2, 1, images), 64)  # (2, 64)
+    assert torch.equal(layer(torch.ones(2, 64)), (drawn >= 0.25) / 0.75)

@@ -29,7 +29,7 @@ from functools import cache
 from pathlib import Path
 from types import FrameType
 
-from .mutations import Mutant, mutants
+from .mutations import Mutant, Source
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "vggbook"
@@ -126,14 +126,18 @@ def equivalents(path: Path = EQUIVALENT) -> dict[tuple[str, str], str]:
 
 def sample(only: str, count: int, seed: int) -> list[tuple[str, Mutant]]:
     """``count`` mutants of the chosen modules, each as likely as any other, by module."""
-    every = [
-        (module, mutant)
-        for module in modules(only)
-        for mutant in mutants((PACKAGE / f"{module}.py").read_text(encoding="utf-8"))
-    ]
-    drawn = random.Random(seed).sample(range(len(every)), min(count, len(every)))
-    print(f"{len(drawn)} of {len(every)} mutants, seed {seed}", flush=True)
-    return [every[i] for i in sorted(drawn)]
+    texts = {module: (PACKAGE / f"{module}.py") for module in modules(only)}
+    sources = {name: Source(path.read_text(encoding="utf-8")) for name, path in texts.items()}
+    every = [(name, i) for name, source in sources.items() for i in range(len(source.changes))]
+    drawn: dict[str, tuple[int, str, Mutant]] = {}
+    for at in random.Random(seed).sample(range(len(every)), len(every)):
+        if len(drawn) == count:
+            break
+        name, i = every[at]
+        if mutant := sources[name].mutant(i):
+            drawn.setdefault(mutant.source, (at, name, mutant))
+    print(f"{len(drawn)} of about {len(every)} mutants, seed {seed}", flush=True)
+    return [(name, mutant) for _, name, mutant in sorted(drawn.values(), key=lambda d: d[0])]
 
 
 def digest(*texts: str) -> str:
@@ -379,7 +383,7 @@ def main(argv: list[str] | None = None) -> int:
         tally = verdicts.setdefault(module, Counter())
         for entry in judge(module, drawn[module], copy, known, until):
             verdict = entry["verdict"]
-            if verdict == "survived" and (entry["place"], entry["change"]) in same:
+            if verdict == "survived" and (entry["place"].strip(), entry["change"]) in same:
                 verdict = "equivalent"
             tally[verdict] += 1
             if verdict == "survived":

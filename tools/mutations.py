@@ -57,29 +57,40 @@ class Mutant:
         return f"{' '.join(self.before.split())} -> {' '.join(self.after.split())}"
 
 
-def mutants(source: str) -> list[Mutant]:
+class Source:
+    """A source with all changes that could be made to it; ``mutant`` makes one of them."""
+
+    def __init__(self, text: str):
+        self.text = text
+        tree = ast.parse(text)
+        self.meaning = ast.dump(tree)
+        self.changes: list[tuple[ast.expr | ast.stmt, str, str, str]] = []
+        tests = {id(n.test) for n in ast.walk(tree) if isinstance(n, ast.If | ast.While)}
+        for node, place in _nodes(tree, ()):
+            changes = list(_changes(node))
+            if id(node) in tests:
+                changes.append(("condition", f"(not {_inner(node)})"))
+            self.changes += [(node, ".".join(place), kind, after) for kind, after in changes]
+
+    def mutant(self, number: int) -> Mutant | None:
+        """The mutant of a change; None where it does not compile or means the same."""
+        node, place, kind, after = self.changes[number]
+        changed = _replaced(self.text, node, after)
+        try:
+            other = ast.dump(ast.parse(changed))
+        except SyntaxError:
+            return None
+        if other == self.meaning:
+            return None
+        before = ast.get_source_segment(self.text, node)
+        return Mutant(node.lineno, node.end_lineno, place, kind, before, after, changed)
+
+
+def mutants(text: str) -> list[Mutant]:
     """All mutants of a source, in its order; each compiles and differs from it in its meaning."""
-    tree = ast.parse(source)
-    meaning = ast.dump(tree)
-    found: dict[str, Mutant] = {}
-    tests = {id(node.test) for node in ast.walk(tree) if isinstance(node, ast.If | ast.While)}
-    for node, place in _nodes(tree, ()):
-        changes = list(_changes(node))
-        if id(node) in tests:
-            changes.append(("condition", f"(not {_inner(node)})"))
-        for kind, after in changes:
-            before = ast.get_source_segment(source, node)
-            changed = _replaced(source, node, after)
-            try:
-                other = ast.dump(ast.parse(changed))
-            except SyntaxError:
-                continue
-            if other != meaning:
-                mutant = Mutant(
-                    node.lineno, node.end_lineno, ".".join(place), kind, before, after, changed
-                )
-                found.setdefault(changed, mutant)
-    return list(found.values())
+    source = Source(text)
+    every = map(source.mutant, range(len(source.changes)))
+    return list({mutant.source: mutant for mutant in reversed([*every]) if mutant}.values())[::-1]
 
 
 def _nodes(node: ast.AST, place: tuple[str, ...]) -> Iterator[tuple[ast.AST, tuple[str, ...]]]:
