@@ -6,7 +6,6 @@ Every snippet of the file is run as it is shown, and the page shows what it prin
 from __future__ import annotations
 
 import hashlib
-import html
 import json
 import re
 import subprocess
@@ -18,6 +17,7 @@ import yaml
 
 from tools import ROOT
 from tools.boxes import Trap, slug
+from tools.quizzes import inline
 
 FILE = ROOT / "book" / "misreadings.yaml"
 TOPICS = {
@@ -153,12 +153,6 @@ def relocate(text: str, notebook_dir: str = "../notebooks/") -> str:
         return m[1] + (target.removeprefix("../book/") if inside else notebook_dir + target) + m[3]
 
     return LINK.sub(moved, text)
-
-
-def inline(text: str) -> str:
-    """Text with `code` and *emphasis* as HTML, for a summary."""
-    marked = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
-    return re.sub(r"(?<![\w*])\*([^*]+)\*(?![\w*])", r"<em>\1</em>", marked)
 
 
 def entry(m: Misreading, printed: str) -> str:

@@ -113,8 +113,8 @@ class Claim:
         """Record what a miniature found for an empirical claim, in its own numbers.
 
         ``status``: "reproduced" where the stated criterion was met, "opposite" where the effect
-        has the other sign, "undecided" where the spread is too wide to tell; ``evidence`` names
-        the run.
+        has the other sign, "undecided" where spread or setting do not let it tell; ``evidence``
+        names the run.
         """
         choice("status", status, OUTCOMES)
         if self.kind != "empirical":
