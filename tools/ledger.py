@@ -19,7 +19,7 @@ from vggbook import Claim, claims
 MIME = "application/vnd.vggbook.claim+json"
 MEANING = {
     "reproduced": "an experiment of ours, usually smaller, shows the same effect",
-    "opposite": "an experiment of ours shows the effect with the other sign",
+    "opposite": "an experiment of ours shows the effect, or a part of it, with the other sign",
     "undecided": "an experiment of ours was made, and cannot tell: wide spread or narrow setting",
     "quoted": "the authors' measurement, or history; repeated here and not measured again",
     "open": "no page of this book has checked it completely yet",
