@@ -268,10 +268,23 @@ def test_reading_time_counts_words_and_visible_code():
     assert page.reading_minutes(cells) == pytest.approx(400 / 200 + 10 / 10)
 
 
+def test_reading_time_leaves_out_exercises_between_the_sections():
+    words = " ".join(["word"] * 200)
+    cells = [
+        text("## One\n\n" + words),
+        text("### Exercise 12.1 (find): a fault\n\n" + words),
+        code("\n".join(["x = 1"] * 50)),
+        text("## Two\n\n" + words),
+        code("\n".join(["x = 1"] * 10)),
+    ]
+    assert page.reading_minutes(cells) == pytest.approx(2 + 1, abs=0.02)  # headings have words
+    assert page.minutes(cells) == pytest.approx(3 + 6, abs=0.1)
+
+
 def test_times_stand_in_the_header():
     nb, _ = shown(text("# T\n\n<!-- times -->\n\n" + "word " * 600), run=RUN, name="05_x")
     line = re.search(r'<p class="times">(.*?)</p>', nb.cells[0].source)[1]
-    assert line.startswith("3 minutes to read, without the exercises; 2 min to run on a &lt;b&gt;")
+    assert line.startswith("3 minutes to read, 3 with the exercises; 2 min to run on a &lt;b&gt;")
     for gpu in ("T4", "H100"):
         assert str(profiles.estimate("05", gpu)) in line
     assert "T4" not in page.times([], "01", RUN)  # trains nothing

@@ -9,7 +9,7 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import nbformat
 from nbformat import NotebookNode
@@ -160,11 +160,19 @@ def svg_width(svg: str) -> float:
 # Times ------------------------------------------------------------------------------------------
 
 
-def before_exercises(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+def without_exercises(cells: list[NotebookNode]) -> Iterator[NotebookNode]:
+    """What a chapter holds up to its section "Exercises", without the exercises that stand before:
+    one begins at its heading and lasts to the next section.
+    """
+    inside = False
     for cell in cells:
-        if cell.cell_type == "markdown" and re.search(r"^## Exercises", cell.source, re.M):
-            return
-        yield cell
+        if cell.cell_type == "markdown":
+            if re.search(r"^## Exercises", cell.source, re.M):
+                return
+            for heading in re.findall(r"^## |^### Exercise ", cell.source, re.M):
+                inside = heading != "## "
+        if not inside:
+            yield cell
 
 
 def visible_code(cell: NotebookNode) -> int:
@@ -174,11 +182,16 @@ def visible_code(cell: NotebookNode) -> int:
     return sum(bool(line.strip()) for line in cell.source.splitlines())
 
 
+def minutes(cells: Iterable[NotebookNode]) -> float:
+    """200 words or 10 visible lines of code a minute."""
+    cells = [*cells]
+    words = sum(boxes.words(cell.source) for cell in cells if cell.cell_type == "markdown")
+    return words / READING + sum(map(visible_code, cells)) / CODING
+
+
 def reading_minutes(cells: list[NotebookNode]) -> float:
-    """200 words or 10 visible lines of code a minute, up to the exercises."""
-    text = [*before_exercises(cells)]
-    n_words = sum(boxes.words(cell.source) for cell in text if cell.cell_type == "markdown")
-    return n_words / READING + sum(map(visible_code, text)) / CODING
+    """How long a chapter takes to read, without its exercises."""
+    return minutes(without_exercises(cells))
 
 
 def duration(seconds: float) -> str:
@@ -189,7 +202,8 @@ def duration(seconds: float) -> str:
 
 def times(cells: list[NotebookNode], chapter: str, record: dict) -> str:
     """What stands in the place of ``<!-- times -->``: how long to read, how long to run."""
-    parts = [f"{max(1, round(reading_minutes(cells)))} minutes to read, without the exercises"]
+    short, whole = (max(1, round(n)) for n in (reading_minutes(cells), minutes(cells)))
+    parts = [f"{short} minutes to read, {whole} with the exercises"]
     if record:
         parts.append(f"{duration(record['seconds'])} to run on {html.escape(record['device'])}")
     worked_out = [profiles.estimate(chapter, gpu) for gpu in GPUS]
