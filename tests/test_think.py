@@ -283,9 +283,82 @@ def test_layers_by_keyboard(browser):
         for key in ("ArrowRight", "ArrowDown", "ArrowLeft"):
             unit.press(key)
             page.wait_for_timeout(80)
-        assert "conv3_1, channel 7, row 16, column 15" in unit.get_attribute("aria-label")
+        assert "conv3_1, channel 7, row 9, column 8" in unit.get_attribute("aria-label")
         text = page.locator(".think-sum").inner_text()
         assert "It sees 24 × 24 pixels" in text and "after ReLU" in text
+
+
+def framed(row, unit: int, side: int = 64) -> float:
+    """How many of the pixels that a unit sees along one axis lie in the picture."""
+    first = row.start - row.size / 2 + unit * row.jump
+    return min(side, first + row.size) - max(0, first)
+
+
+def test_another_layer_shows_the_same_place_of_the_picture(browser):
+    """The unit whose field's middle is nearest, by the package's arithmetic; there and back."""
+    rows = {row.name: row for row in receptive_field("D", image_size=64)}
+    start = rows["conv1_1"].start
+    with opened(browser, "layers") as page:
+        loaded(page)
+        unit = page.locator(".think-map")
+        box = unit.bounding_box()
+        page.mouse.click(box["x"] + 192 * 40.5 / 64, box["y"] + 192 * 10.5 / 64)
+        for name in ("conv3_3", "conv5_3", "pool5", "conv1_1"):
+            page.get_by_label("Layer", exact=True).select_option(name)
+            page.wait_for_function(
+                "(n) => document.querySelector('.think-sum').textContent.startsWith(n)", arg=name
+            )
+            row = rows[name]
+            y, x = (round((start + k - row.start) / row.jump) for k in (10, 40))
+            assert f"row {max(0, y)}, column {x}:" in unit.get_attribute("aria-label"), name
+            text = page.locator(".think-sum p").first.inner_text()
+            sides = [framed(row, k) for k in (x, max(0, y))]
+            if sides == [row.size, row.size]:
+                assert text.endswith("framed in the picture.")
+            else:
+                assert f"The frame holds the {sides[0]:.0f} × {sides[1]:.0f} that lie" in text
+            assert ("more than the picture's 64 × 64" in text) == (row.size > 64)
+
+
+def test_a_click_pins_a_unit_until_it_is_released(browser):
+    with opened(browser, "layers") as page:
+        loaded(page)
+        page.get_by_label("Layer", exact=True).select_option("conv3_3")
+        unit = page.locator(".think-map")
+        unit.scroll_into_view_if_needed()
+        box = unit.bounding_box()
+
+        def at(row, column):
+            return box["x"] + 12 * column + 6, box["y"] + 12 * row + 6
+
+        def named(row, column):
+            page.wait_for_function(
+                "(part) => document.querySelector('.think-map').ariaLabel.includes(part)",
+                arg=f"row {row}, column {column}:",
+            )
+
+        page.mouse.move(*at(3, 4))
+        named(3, 4)
+        page.mouse.click(*at(3, 5))
+        named(3, 5)
+        page.mouse.move(*at(10, 11))
+        page.wait_for_timeout(100)
+        named(3, 5)
+        assert "Pinned" in page.locator(".think-map + figcaption").inner_text()
+        page.mouse.click(*at(10, 11))  # another unit: the pin goes there
+        page.mouse.move(*at(1, 1))
+        page.wait_for_timeout(100)
+        named(10, 11)
+        page.keyboard.press("Escape")
+        page.mouse.move(*at(2, 2))
+        named(2, 2)
+        unit.press("Enter")
+        page.mouse.move(*at(6, 6))
+        page.wait_for_timeout(100)
+        named(2, 2)
+        page.mouse.click(*at(2, 2))  # the pinned one: released
+        page.mouse.move(*at(7, 6))
+        named(7, 6)
 
 
 def test_moving_the_object_by_keys_changes_what_is_said(browser):
@@ -300,14 +373,55 @@ def test_moving_the_object_by_keys_changes_what_is_said(browser):
         assert picture.get_attribute("aria-label") != before
 
 
-def test_occlusion_sweep(browser):
-    with opened(browser, "occlusion") as page:
+def answered(page) -> list[str]:
+    settled(page)
+    return page.locator(".think-answer li").all_inner_texts()
+
+
+def test_what_is_no_class_is_grouped_and_said(browser):
+    classes = think.shapes().classes
+    with opened(browser) as page:
         loaded(page)
+        for text, part, names in (("Outline", 0, think.SHAPES), ("Texture", 1, think.TEXTURES)):
+            known = {name.split("-")[part] for name in classes}
+            group = page.get_by_label(text, exact=True).locator("optgroup")
+            assert group.get_attribute("label") == "not among the classes"
+            strange = [name for name in names if name not in known]
+            assert group.locator("option").all_inner_texts() == strange
+        said = page.locator(".think-strange")
+        page.get_by_label("Outline", exact=True).select_option("hexagon")
+        settled(page)
+        assert "There is no class hexagon-stripes" in said.inner_text()
+        page.get_by_label("Outline", exact=True).select_option("star")
+        settled(page)
+        assert not said.inner_text()
+        page.get_by_text("The 12 classes").click()
+        assert page.locator(".think-classes").inner_text() == ", ".join(classes)
+    text = (think.FOLDER.parents[1] / "see_it_think.md").read_text(encoding="utf-8")
+    assert "disc, square, triangle or star, with stripes, checks or dots" in " ".join(text.split())
+
+
+def test_occlusion_sweep(browser):
+    with opened(browser) as page:
+        loaded(page)
+        whole = answered(page)
+        caption = page.locator(".think-picture + figcaption")
+        assert "Drag the object" in caption.inner_text()
+        page.get_by_role("button", name="Occlusion").click()
+        assert answered(page) != whole and "Drag the patch" in caption.inner_text()
+        scale = page.locator(".think-scale")
+        assert not scale.is_visible()
         page.get_by_role("button", name="Sweep").click()
         page.wait_for_function(
             "() => /worst place/.test(document.querySelector('.think-status').textContent)",
             timeout=60_000,
         )
+        assert answered(page) == whole and scale.is_visible()
+        page.locator(".think-picture").press("ArrowLeft")
+        assert answered(page) != whole
+        page.get_by_label("Patch", exact=True).press("ArrowRight")
+        settled(page)
+        assert not scale.is_visible()  # it was another patch
 
 
 def test_testing_view_compares_the_three_protocols(browser):

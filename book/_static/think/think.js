@@ -36,6 +36,9 @@
   const number = (value) => value.toLocaleString("en-US", { maximumFractionDigits: 3 }).replace("-", "\u2212");
   /** The channel that answers most at a place of a map. */
   const strongest = (map, { y, x }) => best(Array.from({ length: map.c }, (_, c) => map.data[(c * map.h + y) * map.w + x]));
+  /** The unit of a layer whose field's middle lies nearest to a place in the picture (pixels along one axis), and back. */
+  const nearest = ({ left, size, jump }, place, count) => Math.min(count - 1, Math.max(0, Math.round((place - left - size / 2) / jump)));
+  const middle = ({ left, size, jump }, unit) => left + size / 2 + unit * jump;
   const best = (posterior) => posterior.indexOf(Math.max(...posterior));
 
   // ---- the net, in a worker ---------------------------------------------------------------------------------------------
@@ -167,9 +170,10 @@
       this.strokes = [];
       this.painting = false;
       this.patch = { x: 0.5, y: 0.5, half: 0.12 };
-      this.spot = { layer: null, channel: 0, y: 0, x: 0 };
+      this.spot = { layer: null, channel: 0, place: { x: 0, y: 0 }, y: 0, x: 0, pinned: false };
       this.heat = null;
       this.map = null;
+      root.addEventListener("keydown", (event) => { if (event.key === "Escape" && this.view === "layers" && this.spot.pinned) this.picked({ pinned: false }); });
       this.turn = 0; // counts the pictures: an answer to an older one is dropped
       this.offer();
     }
@@ -200,7 +204,7 @@
       this.net = net;
       this.side = net.size[0];
       this.q = this.side;
-      this.spot = { layer: net.layers.find((layer) => layer.kind === "conv").name, channel: null, y: this.side / 2, x: this.side / 2 };
+      this.spot = { layer: net.layers.find((layer) => layer.kind === "conv").name, channel: null, place: { x: this.side / 2, y: this.side / 2 }, pinned: false };
       this.build();
       this.refresh();
     }
@@ -216,9 +220,13 @@
         onpointerdown: (event) => this.pointed(event, true), onpointermove: (event) => this.pointed(event, false),
         onpointerup: () => { this.dragging = false; }, onkeydown: (event) => this.pressed(event),
       });
-      const select = (text, names, key, current) =>
-        field(text, h("select", { onchange: (event) => this.altered({ [key]: Number(event.target.value) }) },
-          names.map((name, value) => h("option", { value, selected: value === current }, name))));
+      const select = (text, names, key, current) => {
+        const made = names.map((name, value) => h("option", { value, selected: value === current }, name));
+        const known = (option) => !this.known() || net.classes.some((name) => name.split("-").includes(option.textContent));
+        const strange = made.filter((option) => !known(option));
+        return field(text, h("select", { onchange: (event) => this.altered({ [key]: Number(event.target.value) }) },
+          made.filter(known), strange.length ? h("optgroup", { label: "not among the classes" }, strange) : null));
+      };
       const { object } = tables.scenes[this.scene];
       const controls = h("fieldset", {},
         h("legend", {}, "The picture"),
@@ -230,18 +238,21 @@
         select("Texture", tables.textureNames, "texture", object.texture),
         field("Paint", slider({ min: 0, max: 360, step: 5, value: 0 }, (event) => this.repainted(Number(event.target.value)))),
         h("div", { class: "think-field" },
-          h("label", {}, h("input", { type: "checkbox", onchange: (event) => { this.painting = event.target.checked; } }), " draw over it"),
+          h("label", {}, h("input", { type: "checkbox", onchange: (event) => { this.painting = event.target.checked; this.captioned(); } }), " draw over it"),
           h("button", { type: "button", onclick: () => this.another(this.scene) }, "As it was")));
       this.answer = h("ol", { class: "think-answer", "aria-label": "the five most likely classes" });
       this.status = h("p", { class: "think-status", role: "status" });
+      this.strange = h("p", { class: "think-strange", "aria-live": "polite" });
+      this.caption = h("figcaption", {});
       this.panel = h("div", { class: "think-panel" });
       this.tabs = h("div", { class: "think-tabs", role: "group", "aria-label": "view" },
         this.views.map((name) => h("button", { type: "button", "data-view": name, "aria-pressed": String(name === this.view), onclick: () => this.show(name) }, TITLES[name])));
       const own = h("input", { type: "file", accept: ".json,.js,application/json", onchange: (event) => this.open(event.target.files[0]) });
       this.root.replaceChildren(
         h("div", { class: "think-top" },
-          h("figure", {}, this.canvas, h("figcaption", {}, "Drag the object, or move it with the arrow keys.")),
-          h("div", {}, h("p", { class: "think-net" }, `${net.name}: ${net.note || "no note"}`), this.answer, this.status)),
+          h("figure", {}, this.canvas, this.caption),
+          h("div", {}, h("p", { class: "think-net" }, `${net.name}: ${net.note || "no note"}`), this.answer, this.strange, this.status,
+            h("details", {}, h("summary", {}, `The ${net.classes.length} classes`), h("p", { class: "think-classes" }, net.classes.join(", "))))),
         controls,
         this.views.length > 1 ? this.tabs : "",
         this.panel,
@@ -315,6 +326,7 @@
     moved({ x, y }) {
       if (this.view === "occlusion") {
         Object.assign(this.patch, { x, y });
+        if (this.heat) this.heat.whole = false; // the patch lies on the picture again
         this.refresh();
       } else if (this.painting) {
         this.strokes.push({ x, y, half: 0.05, round: true, colour: GREY });
@@ -339,13 +351,24 @@
     }
 
     patched() {
-      return this.view === "occlusion" ? [{ ...this.patch, colour: GREY }] : [];
+      return this.view === "occlusion" && !this.heat?.whole ? [{ ...this.patch, colour: GREY }] : [];
+    }
+
+    /** Outline and texture of the object, as a class would be called. */
+    named() {
+      const { object } = window.vggScene.changed(this.tables.scenes[this.scene], this.change);
+      return `${this.tables.shapeNames[object.shape]}-${this.tables.textureNames[object.texture]}`;
     }
 
     label() {
-      if (!this.known()) return -1;
-      const { object } = window.vggScene.changed(this.tables.scenes[this.scene], this.change);
-      return this.tables.classes.indexOf(`${this.tables.shapeNames[object.shape]}-${this.tables.textureNames[object.texture]}`);
+      return this.known() ? this.tables.classes.indexOf(this.named()) : -1;
+    }
+
+    /** What the hand does to the picture. */
+    captioned() {
+      if (this.view === "occlusion") this.caption.textContent = "Drag the patch, or move it with the arrow keys.";
+      else if (this.painting) this.caption.textContent = "Drag over the picture to draw.";
+      else this.caption.textContent = "Drag the object, or move it with the arrow keys.";
     }
 
     /** Draw, ask the worker, show its answer unless the picture has changed meanwhile; at most one question under way. */
@@ -388,6 +411,8 @@
 
     conclude(posterior, rest) {
       bars(this.answer, this.net.classes, posterior, this.label());
+      this.strange.textContent = this.known() && this.label() < 0
+        ? `There is no class ${this.named()}: the net knows only its ${this.net.classes.length}, and answers all the same.` : "";
       const top = best(posterior);
       this.say(`The net says ${this.net.classes[top]}, ${percent(posterior[top])}. ${rest}`);
     }
@@ -395,14 +420,17 @@
     draw() {
       const scale = this.canvas.width / this.seen.w;
       const pen = stretched(this.canvas, bitmap(this.seen));
+      if (this.view === "occlusion") this.scale.hidden = !this.heat;
       if (this.view === "occlusion" && this.heat) this.drawHeat(pen);
-      if (this.view === "occlusion") {
+      if (this.view === "occlusion" && !this.heat?.whole) {
         const { x, y, half } = this.patch;
         frame(pen, (x - half) * 256, (y - half) * 256, 512 * half, 512 * half);
       }
       if (this.view === "layers" && this.sight) {
-        const { left, top, size } = this.sight;
-        frame(pen, left * scale, top * scale, size * scale, size * scale);
+        const { left, top, right, bottom } = this.inside();
+        const [first, last] = [2, this.canvas.width - 2]; // at the border the whole line shows
+        const at = (edge) => Math.min(last, Math.max(first, edge * scale));
+        frame(pen, at(left), at(top), at(right) - at(left), at(bottom) - at(top));
       }
       if (this.view === "testing" && this.map) this.drawMap(pen);
       this.canvas.setAttribute("aria-label", this.described());
@@ -418,6 +446,7 @@
     layout() {
       this.sight = null;
       this.map = null;
+      this.captioned();
       ({ layers: () => this.layLayers(), occlusion: () => this.layOcclusion(), testing: () => this.layTesting() })[this.view]();
     }
 
@@ -425,17 +454,18 @@
       const names = this.net.layers.filter((layer) => layer.kind !== "fc").map((layer) => layer.name);
       this.choice = h("select", { onchange: (event) => this.picked({ layer: event.target.value, channel: null }) },
         names.map((name) => h("option", { value: name, selected: name === this.spot.layer }, name)));
-      this.channel = h("input", { type: "number", min: 1, value: 1, onchange: (event) => this.picked({ channel: Number(event.target.value) - 1 }) });
+      this.channel = h("input", { type: "number", min: 0, value: 0, onchange: (event) => this.picked({ channel: Number(event.target.value) }) });
       this.sheet = h("canvas", { class: "think-sheet", role: "img", onclick: (event) => this.clicked(event) });
       this.large = h("canvas", {
         width: 192, height: 192, tabindex: 0, role: "application", class: "think-map",
-        onpointermove: (event) => this.hovered(event), onpointerdown: (event) => this.hovered(event), onkeydown: (event) => this.stepped(event),
+        onpointermove: (event) => this.hovered(event), onclick: (event) => this.pinned(event), onkeydown: (event) => this.stepped(event),
       });
+      this.hand = h("figcaption", {});
       this.sum = h("div", { class: "think-sum", "aria-live": "polite" });
       this.panel.replaceChildren(
         h("div", { class: "think-row" }, field("Layer", this.choice), field("Channel", this.channel)),
         this.sheet,
-        h("div", { class: "think-row" }, h("figure", {}, this.large, h("figcaption", {}, "One map. Point at a unit, or use the arrow keys.")), this.sum));
+        h("div", { class: "think-row" }, h("figure", {}, this.large, this.hand), this.sum));
     }
 
     picked(part) {
@@ -448,11 +478,12 @@
       const spot = this.spot;
       const map = this.maps.find((each) => each.name === spot.layer);
       const top = map.data.reduce((a, b) => Math.max(a, b), 0);
-      spot.y = Math.min(spot.y, map.h - 1);
-      spot.x = Math.min(spot.x, map.w - 1);
+      const { field: seen, kind } = this.net.layers.find((layer) => layer.name === spot.layer);
+      spot.y = nearest(seen, spot.place.y, map.h);
+      spot.x = nearest(seen, spot.place.x, map.w);
       spot.channel = Math.min(Math.max(0, spot.channel ?? strongest(map, spot)), map.c - 1);
-      this.channel.max = map.c;
-      this.channel.value = spot.channel + 1;
+      this.channel.max = map.c - 1;
+      this.channel.value = spot.channel;
       const columns = 8;
       const cell = 40;
       this.sheet.width = columns * cell;
@@ -462,22 +493,42 @@
         const pen = stretched(this.sheet, greys(map, c, top), left + 1, upper + 1, cell - 2, cell - 2);
         if (c === spot.channel) frame(pen, left + 2, upper + 2, cell - 4, cell - 4);
       }
-      this.sheet.setAttribute("aria-label", `The ${map.c} maps of ${spot.layer}, ${map.h} by ${map.w} units each; channel ${spot.channel + 1} is chosen.`);
+      this.sheet.setAttribute("aria-label", `The ${map.c} maps of ${spot.layer}, ${map.h} by ${map.w} units each; channel ${spot.channel} is chosen.`);
       const pen = stretched(this.large, greys(map, spot.channel, top));
       const unit = 192 / map.w;
       frame(pen, spot.x * unit, spot.y * unit, unit, unit);
-      const { field: seen, kind } = this.net.layers.find((layer) => layer.name === spot.layer);
       this.sight = { left: seen.left + spot.x * seen.jump, top: seen.left + spot.y * seen.jump, size: seen.size };
       const value = map.data[(spot.channel * map.h + spot.y) * map.w + spot.x];
-      const place = `${spot.layer}, channel ${spot.channel + 1}, row ${spot.y + 1}, column ${spot.x + 1}`;
-      this.large.setAttribute("aria-label", `${place}: ${number(value)}`);
-      const line = h("p", {}, `${place}: `, h("strong", {}, number(value)), `. It sees ${seen.size} \u00d7 ${seen.size} pixels, framed in the picture.`);
+      const place = `${spot.layer}, channel ${spot.channel}, row ${spot.y}, column ${spot.x}`;
+      this.large.setAttribute("aria-label", `${place}: ${number(value)}${spot.pinned ? ", pinned" : ""}`);
+      this.hand.textContent = spot.pinned
+        ? "Pinned: pointing no longer moves it. Release it with Escape, or with a second click on it. Arrow keys still step."
+        : "One map, counted from row 0 and column 0. Point at a unit, or use the arrow keys; a click, a tap or Enter pins it.";
+      const line = h("p", {}, `${place}: `, h("strong", {}, number(value)), `. ${this.sees()}`);
       if (kind !== "conv") {
         this.sum.replaceChildren(line, h("p", {}, kind === "pool" ? "The largest of the units below it." : "The unit below it, divided by its neighbours' strength."));
         return;
       }
       const { result } = await think().ask("unit", { net: this.net.name, layer: spot.layer, channel: spot.channel, y: spot.y, x: spot.x });
       this.sum.replaceChildren(line, ...this.written(result, value));
+    }
+
+    /** The part of the chosen unit's field that lies in the picture: first and last edges, in pixels. */
+    inside() {
+      const { left, top, size } = this.sight;
+      const within = (edge) => Math.min(this.side, Math.max(0, edge));
+      return { left: within(left), top: within(top), right: within(left + size), bottom: within(top + size) };
+    }
+
+    /** What the chosen unit sees and what the frame shows of it, in words. */
+    sees() {
+      const { size } = this.sight;
+      const { left, top, right, bottom } = this.inside();
+      const squared = (a, b) => `${a} \u00d7 ${b}`;
+      const start = `It sees ${squared(size, size)} pixels`;
+      if (right - left === size && bottom - top === size) return `${start}, framed in the picture.`;
+      const larger = size > this.side ? `, more than the picture's ${squared(this.side, this.side)}` : "";
+      return `${start}${larger}. The frame holds the ${squared(right - left, bottom - top)} that lie in the picture; the rest is padding.`;
     }
 
     /** The sum behind a unit: the input channels that weigh most, tap by tap, and the rest together. */
@@ -489,7 +540,7 @@
         Array.from({ length: side }, (_, row) => h("tr", {}, part.taps.slice(row * side, (row + 1) * side).map((tap) =>
           h("td", key === "value" && !tap.inside ? { class: "zero" } : {}, number(Number(tap[key].toPrecision(2)))))))));
       const rows = order.map((part) => h("tr", {},
-        h("th", { scope: "row" }, String(part.input + 1)), h("td", {}, grid(part, "value")), h("td", {}, grid(part, "weight")), h("td", {}, number(part.sum))));
+        h("th", { scope: "row" }, String(part.input)), h("td", {}, grid(part, "value")), h("td", {}, grid(part, "weight")), h("td", {}, number(part.sum))));
       return [
         h("table", { class: "think-parts" },
           h("caption", {}, parts.length > order.length ? `The ${order.length} input channels that weigh most, of ${parts.length}` : "The input channels"),
@@ -506,29 +557,56 @@
       this.picked({ channel: row * 8 + column });
     }
 
-    hovered(event) {
+    /** The unit of the large map under the pointer. */
+    under(event) {
       const box = this.large.getBoundingClientRect();
       const map = this.maps.find((each) => each.name === this.spot.layer);
       const at = (value, length, count) => Math.min(count - 1, Math.max(0, Math.floor((count * value) / length)));
-      const [x, y] = [at(event.clientX - box.left, box.width, map.w), at(event.clientY - box.top, box.height, map.h)];
-      if (x !== this.spot.x || y !== this.spot.y) this.picked({ x, y });
+      return { x: at(event.clientX - box.left, box.width, map.w), y: at(event.clientY - box.top, box.height, map.h) };
+    }
+
+    /** Choose a unit by its column and row; what is kept is its place in the picture, so that other layers show the same place. */
+    unit({ x, y }, pinned = this.spot.pinned) {
+      const { field: seen } = this.net.layers.find((layer) => layer.name === this.spot.layer);
+      const map = this.maps.find((each) => each.name === this.spot.layer);
+      const within = (value, count) => Math.min(count - 1, Math.max(0, value));
+      this.picked({ place: { x: middle(seen, within(x, map.w)), y: middle(seen, within(y, map.h)) }, pinned });
+    }
+
+    hovered(event) {
+      const { x, y } = this.under(event);
+      if (!this.spot.pinned && (x !== this.spot.x || y !== this.spot.y)) this.unit({ x, y });
+    }
+
+    /** A click pins the unit under it; on the pinned unit it releases. */
+    pinned(event) {
+      const { x, y } = this.under(event);
+      this.unit({ x, y }, !(this.spot.pinned && x === this.spot.x && y === this.spot.y));
     }
 
     stepped(event) {
+      if (event.key === "Enter") {
+        event.preventDefault();
+        this.picked({ pinned: !this.spot.pinned });
+        return;
+      }
       const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
       if (!step) return;
       event.preventDefault();
-      this.picked({ x: Math.max(0, this.spot.x + step[0]), y: Math.max(0, this.spot.y + step[1]) });
+      this.unit({ x: this.spot.x + step[0], y: this.spot.y + step[1] });
     }
 
     layOcclusion() {
       const sweep = h("button", { type: "button", onclick: () => this.sweep(sweep) }, "Sweep the whole picture");
       this.progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "sweep" });
+      this.scale = h("p", { class: "think-scale", hidden: true });
       this.panel.replaceChildren(
-        h("p", {}, "A grey patch lies on the picture. Drag it, and watch what the net loses when it covers the part that matters."),
+        h("p", {}, "A grey patch lies on the picture. Drag it, and watch what the net loses when it covers the part that matters. "
+          + "A sweep tries 9 \u00d7 9 places, and lifts the patch until you move it."),
         h("div", { class: "think-row" },
-          field("Patch", slider({ min: 0.04, max: 0.3, step: 0.01, value: this.patch.half }, (event) => { this.patch.half = Number(event.target.value); this.refresh(); })),
-          sweep, this.progress));
+          field("Patch", slider({ min: 0.04, max: 0.3, step: 0.01, value: this.patch.half }, (event) => { this.patch.half = Number(event.target.value); this.heat = null; this.refresh(); })),
+          sweep, this.progress),
+        this.scale);
     }
 
     /** The posterior of what the picture shows, with the patch at each of n x n places. */
@@ -548,19 +626,24 @@
       button.disabled = false;
       this.progress.hidden = true;
       if (turn !== this.turn) return;
-      this.heat = { n, shares, clear: clear[top] };
       const lowest = shares.flat().reduce((a, b, i) => (b < a.share ? { share: b, i } : a), { share: 2, i: 0 });
-      this.say(`Without a patch ${this.net.classes[top]} has ${percent(clear[top])}. The worst place for the patch is row ${Math.floor(lowest.i / n) + 1}, column ${(lowest.i % n) + 1} of ${n}: ${percent(lowest.share)}.`);
+      const worst = { row: Math.floor(lowest.i / n), column: lowest.i % n };
+      this.heat = { n, shares, clear: clear[top], worst, whole: true };
+      this.seen = this.picture(this.side);
+      this.conclude(clear, `That is without a patch. The worst place for the patch's middle, framed, is row ${worst.row}, column ${worst.column} of the ${n} \u00d7 ${n}, counted from 0: `
+        + `${this.net.classes[top]} falls to ${percent(lowest.share)}.`);
+      this.scale.replaceChildren(`${this.net.classes[top]} with the patch there: ${percent(clear[top])} `, h("span", { class: "think-ramp", "aria-hidden": "true" }), " 0 %. The darker the orange, the more is lost.");
       this.draw();
     }
 
     drawHeat(pen) {
-      const { n, shares, clear } = this.heat;
+      const { n, shares, clear, worst } = this.heat;
       const cell = 256 / n;
       shares.forEach((line, row) => line.forEach((share, column) => {
-        pen.fillStyle = `rgba(213, 94, 0, ${Math.min(0.8, Math.max(0, clear - share))})`;
+        pen.fillStyle = `rgba(213, 94, 0, ${Math.max(0, 0.8 * (1 - share / clear))})`;
         pen.fillRect(column * cell, row * cell, cell, cell);
       }));
+      frame(pen, worst.column * cell + 2, worst.row * cell + 2, cell - 4, cell - 4);
     }
 
     layTesting() {
@@ -571,6 +654,8 @@
       this.progress = h("progress", { max: 1, value: 0, hidden: true, "aria-label": "crops" });
       this.panel.replaceChildren(
         h("p", {}, `The net was trained on crops of ${this.side} pixels. A larger picture gives a map of answers, one a position; their mean is the dense answer.`),
+        h("p", {}, "Dense is often less sure here than the centre crop: the crop's window is filled with the object, while dense averages over "
+          + "all positions, and those at the picture's border hold less of it."),
         h("div", { class: "think-row" },
           field("Q, the picture's side", slider({ min: this.side, max: largest, step: 1, value: this.q }, (event) => { this.q = Number(event.target.value); this.size.textContent = `${this.q} pixels`; this.refresh(); })),
           this.size),
