@@ -299,7 +299,8 @@ def test_an_impossible_q_is_refused_with_the_reason(views, value, reason):
     before = macs(view)
     side = view.get_by_label("Q, pixels")
     side.fill(value)
-    assert reason in view.get_by_role("alert").inner_text()
+    refusal = side.locator("xpath=..").get_by_role("alert").inner_text()  # beside the field
+    assert reason in refusal and re.search("whole numbers? from 224 to 640", refusal)
     assert side.get_attribute("aria-invalid") == "true" and macs(view) == before
     side.fill("300")
     assert not view.get_by_role("alert").inner_text()
@@ -406,9 +407,15 @@ def test_one_image_more_would_not_fit(views, name, kept, mixed):
 def test_the_paper_s_share_of_the_batch_is_chapter_3_s(views):
     """65 images of D fit into the paper's card as PyTorch keeps them, 39 with all gradients."""
     view = views["memory"]
-    assert "The paper's card of 6 GB takes 65 images" in view.get_by_role("status").inner_text()
+    assert (
+        "The paper's card holds 6.4 GB (sold as 6): it takes 65 images"
+        in view.get_by_role("status").inner_text()
+    )
     view.get_by_label("Kept").select_option("pairs")
-    assert "The paper's card of 6 GB takes 39 images" in view.get_by_role("status").inner_text()
+    assert (
+        "The paper's card holds 6.4 GB (sold as 6): it takes 39 images"
+        in view.get_by_role("status").inner_text()
+    )
     chapter = (ROOT / "notebooks/03_shape_tracing.ipynb").read_text(encoding="utf-8")
     assert "fixed + 65 * kept_bytes" in chapter and "fixed + 39 * every" in chapter
 
@@ -419,7 +426,8 @@ def test_an_impossible_batch_is_refused_with_the_reason(views):
     before = view.get_by_role("status").inner_text()
     for value, reason in (("0", "at least 1 is needed"), ("2000", "stops at 1024"), ("", "empty")):
         number.fill(value)
-        assert reason in view.get_by_role("alert").inner_text()
+        refusal = number.locator("xpath=..").get_by_role("alert").inner_text()
+        assert reason in refusal and re.search("whole numbers? from 1 to 1024", refusal)
         assert view.get_by_role("status").inner_text() == before
     number.fill("128")
     assert not view.get_by_role("alert").inner_text()

@@ -32,9 +32,10 @@
     const text = String(value).trim();
     if (text === "") throw new RangeError(`${what} is empty: give a whole number from ${low} to ${high}.`);
     const number = Number(text);
-    if (!Number.isInteger(number)) throw new RangeError(`${what} is ${text}: only a whole number makes sense.`);
-    if (number < low) throw new RangeError(`${what} is ${number}: ${why || `at least ${low} is needed`}.`);
-    if (number > high) throw new RangeError(`${what} is ${number}: the drawing stops at ${high}.`);
+    const refused = (reason) => new RangeError(`${what} is ${text}: ${reason}. Allowed: whole numbers from ${low} to ${high}.`);
+    if (!Number.isInteger(number)) throw refused("only a whole number makes sense");
+    if (number < low) throw refused(why || `at least ${low} is needed`);
+    if (number > high) throw refused(`the drawing stops at ${high}`);
     return number;
   }
 
@@ -162,10 +163,10 @@
   let made = 0;
   const fresh = () => `ex-${++made}`;
 
-  /** A labelled control. */
-  const control = (text, node) => {
+  /** A labelled control; below it, where given, the place of the reason why its value is refused. */
+  const control = (text, node, error = null) => {
     node.id = fresh();
-    return h("div", { class: "ex-control" }, h("label", { for: node.id }, text), node);
+    return h("div", { class: "ex-control" }, h("label", { for: node.id }, text), node, error);
   };
 
   /** Run `action`; show the reason where it refuses, and mark the control that caused it. */

@@ -12,7 +12,7 @@
   const MOST = 1024; // images
   const PAPER = 256; // the paper's batch
   const GIB = 2 ** 30;
-  const CARDS = [[6, "6 GB, the paper's Titan Black"], [16, "16 GB"], [80, "80 GB"]];
+  const CARDS = [[6, ", the paper's Titan Black"], [16, ""], [80, ""]]; // sold as so many GB, which are 2^30 bytes each
   const KEPT = { torch: "what PyTorch keeps", pairs: "outputs and their gradients" };
 
   const values = (row) => row.shape.reduce((a, b) => a * b, 1);
@@ -77,12 +77,12 @@
     const cards = h("div", { class: "ex-scroll", role: "region", tabindex: 0, "aria-label": "Images that fit into a card" });
 
     root.replaceChildren(
-      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Images on the card", slider), control("Images", number),
+      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Images on the card", slider), control("Images", number, error),
         control("Kept for the backward pass", kept), mixedBox),
-      error, summary, chart,
+      summary, chart,
       h("div", { class: "ex-columns" }, h("div", {}, parts), h("div", {}, cards)),
-      h("p", { class: "ex-note" }, `Crop 224, 1000 classes, no dropout. GB are 10\u2079 bytes; a card's are 2\u00b3\u2070, so 6 are 6.4. Workspaces and the `
-        + "driver take some hundred MB more."));
+      h("p", { class: "ex-note" }, "Crop 224, 1000 classes, no dropout. GB are 10\u2079 bytes everywhere here; a card is sold in units of 2\u00b3\u2070 bytes. "
+        + "Workspaces and the driver take some hundred MB more."));
 
     function update() {
       guarded(error, [number], () => {
@@ -97,6 +97,7 @@
     }
 
     const gb = (bytes) => fixed(bytes / 1e9, bytes < 1e9 ? 2 : 1);
+    const sold = (size) => `${gb(size * GIB)} GB (sold as ${size})`;
     const used = () => PARTS.filter(({ key }) => state.found[key]);
     const nameOf = ({ key, name }) => (key === "maps" && state.found.back ? "outputs of the layers" : name);
     const images = (n) => `${count(n)} ${n === 1 ? "image" : "images"}`;
@@ -106,7 +107,7 @@
       const all = need(found, batch);
       const paper = fits(found, CARDS[0][0] * GIB);
       summary.textContent = `A step of ${name} with ${images(batch)} needs ${gb(all)} GB: ${gb(found.step)} GB whatever the batch, and `
-        + `${fixed(found.image / 1e6, 1)} MB an image. The paper's card of ${CARDS[0][0]} GB takes ${images(paper)}.`;
+        + `${fixed(found.image / 1e6, 1)} MB an image. The paper's card holds ${sold(CARDS[0][0])}: it takes ${images(paper)}.`;
       parts.replaceChildren(h("table", {},
         h("caption", {}, `${name}, ${images(batch)}`),
         h("thead", {}, h("tr", {}, ["part", "MB an image", "GB"].map((text) => h("th", { scope: "col" }, text)))),
@@ -120,7 +121,7 @@
         h("tbody", {}, CARDS.map(([size, card]) => {
           const most = fits(found, size * GIB);
           const pieces = Math.ceil(PAPER / most);
-          return h("tr", {}, h("th", { scope: "row" }, card), h("td", { "data-card": size }, count(most)),
+          return h("tr", {}, h("th", { scope: "row" }, sold(size) + card), h("td", { "data-card": size }, count(most)),
             h("td", {}, most === 0 ? "does not fit" : pieces === 1 ? "in one" : `in ${pieces} pieces`));
         }))));
     }
@@ -140,7 +141,7 @@
       const svg = s("svg", { width, height: 286, role: "img",
         "aria-label": `Memory of a training step of ${name} against the images on the card: a straight line from ${gb(found.step)} GB up to `
           + `${gb(need(found, far))} GB at ${far} images, and ${gb(need(found, batch))} GB at ${batch}. ${CARDS.map(([size]) =>
-            `A card of ${size} GB takes ${count(fits(found, size * GIB))}`).join(". ")}.` });
+            `A card of ${sold(size)} takes ${count(fits(found, size * GIB))}`).join(". ")}.` });
       let below = [0, 0];
       for (const { key, each } of used()) {
         const above = [below[0] + (each ? 0 : found[key]), below[1] + found[key] * (each ? far : 1)];
@@ -155,7 +156,7 @@
       for (const [size] of lines) {
         const y = Y(size * GIB);
         svg.append(s("path", { class: "ex-card", d: `M${x0} ${y}H${x0 + w}` }),
-          label(x0 + 6, y - 5, `${size} GB: ${images(fits(found, size * GIB))}`, { class: "ex-halo" }));
+          label(x0 + 6, y - 5, `${sold(size)}: ${images(fits(found, size * GIB))}`, { class: "ex-halo" }));
       }
       svg.append(s("path", { class: "ex-batch", d: `M${X(batch)} ${y0}V${y0 - tall}` }),
         s("circle", { class: "ex-you", cx: X(batch), cy: Y(need(found, batch)), r: 6 }));

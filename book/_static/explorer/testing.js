@@ -80,17 +80,17 @@
     const summary = h("p", { class: "ex-summary", role: "status", "aria-live": "polite" });
     const facts = h("dl", { class: "ex-facts" });
     const hint = h("p", { class: "ex-note", id: fresh() },
-      "Squares: the cells of the score map, each in the middle of the crop that it answers for; outlined, that of the chosen cell. "
-      + "Crosses: middles of the 25 crops. Point at a cell, tap it, or use the arrow keys.");
+      "Squares: the cells of the score map, each in the middle of the crop that it answers for. Filled: the chosen cell; the large "
+      + "frame is its crop. Crosses: middles of the 25 crops. Point at a cell, tap it, or use the arrow keys. Rows and columns count from 0.");
     const place = h("p", { class: "ex-note", role: "status", "aria-live": "polite" });
     const svg = s("svg", { class: "ex-cells", tabindex: 0, role: "application", "aria-describedby": hint.id,
       onpointermove: pointed, onpointerdown: pointed, onkeydown: pressed });
     const cost = h("div", { class: "ex-scroll", role: "region", tabindex: 0, "aria-label": "Multiply-adds of dense evaluation and of crops" });
 
     root.replaceChildren(
-      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Q, side of the test image", slider), control("Q, pixels", number)),
-      error, summary,
-      h("div", { class: "ex-columns" }, h("div", { class: "ex-picture" }, svg, place, hint), h("div", {}, facts, cost)));
+      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Q, side of the test image", slider), control("Q, pixels", number, error)),
+      summary,
+      h("div", { class: "ex-columns" }, h("div", { class: "ex-picture" }, hint, svg, place), h("div", {}, facts, cost)));
 
     function update() {
       guarded(error, [number], () => {
@@ -159,7 +159,7 @@
         s("rect", { ...window_, class: "ex-field", "stroke-width": 1.3 * line }));
       const [left, upper] = [window_.x, window_.y];
       place.textContent = `Cell in row ${row}, column ${column} answers for the crop of pixels ${left} to ${left + CROP - 1} across, ${upper} to ${upper + CROP - 1} `
-        + `down. Where a crop has padding, the cell sees on: its field is ${squared(found.field)}.`;
+        + `down. Where that crop would end in zero padding, the cell sees on into the picture: its field is ${squared(found.field)}.`;
     }
 
     function choose_(row, column) {
