@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 from tools import think
-from vggbook import build, receptive_field
+from vggbook import build, receptive_field, to_dense
 from vggbook.book import export
+from vggbook.data import ShapesDataset
 from vggbook.evaluate import dense_macs, predict
 from vggbook.weights import Preprocessing
 
@@ -433,6 +434,19 @@ def test_testing_view_compares_the_three_protocols(browser):
         page.get_by_role("button", name="50 crops").click()
         page.wait_for_selector("text=The 50 crops took", timeout=120_000)
         assert page.locator(".think-parts tbody tr").count() == 3
+
+
+def test_dense_is_often_less_sure_than_the_centre_crop():
+    """What the testing view says, with the page's net: at the border of the map lies the doubt."""
+    net, side = export.read(think.FOLDER / "net-D.js"), 128
+    data = ShapesDataset("test", 60, seed=think.SEED, size=64, difficulty=0.15)
+    images, _ = data.batch(list(range(60)), size=side)
+    dense = predict(net, images, scales=side, method="dense", flip=False).amax(1)
+    crop = predict(net, images, scales=side, method="multi_crop", grid=1, flip=False).amax(1)
+    assert float((dense < crop).double().mean()) > 0.75
+    with torch.inference_mode():
+        cells = to_dense(net).eval()(net.preprocessing(images)).softmax(1).amax(1).mean(0)
+    assert cells.shape == (3, 3) and float(cells[1, 1]) == float(cells.max())
 
 
 def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
