@@ -266,6 +266,7 @@ def test_two_processes_share_their_gradients(tmp_path):
         "-m",
         "torch.distributed.run",
         "--standalone",
+        "--local-addr=127.0.0.1",  # a host whose own name is not known will do
         "--nproc_per_node",
         "2",
         "-m",

@@ -37,6 +37,7 @@ def torchrun(script, *runs):
         "-m",
         "torch.distributed.run",
         "--standalone",
+        "--local-addr=127.0.0.1",  # a host whose own name is not known will do
         "--nproc_per_node=2",
         str(script),
     ]
