@@ -62,7 +62,9 @@ def main() -> None:
     rows = []
     for q in SCALES:
         command = [sys.executable, "-m", "experiments.dense_cost", "--scale", str(q)]
-        r = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        r = subprocess.run(
+            command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         rows.append(json.loads(r.stdout.splitlines()[-1]))
         print(rows[-1])
     OUT.write_text(json.dumps({"provenance": origin, "rows": rows}, indent=1) + "\n", "utf-8")

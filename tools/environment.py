@@ -70,6 +70,8 @@ def clean(
         "OMP_NUM_THREADS": str(threads),
         QUIET: "1",
     }
+    if sys.platform == "linux":  # processes of one machine, whether or not its name is known
+        own["GLOO_SOCKET_IFNAME"] = "lo"
     if folder := given.get(WEIGHTS_FOLDER):  # a notebook runs in another folder than `make`
         own[WEIGHTS_FOLDER] = str(Path(folder).expanduser().absolute())
     return {name: given[name] for name in ALLOWED if name in given} | own

@@ -220,7 +220,7 @@ class Covered:
         self.tests[nodeid] = {"seconds": seconds, "lines": sorted(self.lines)}
 
     def pytest_sessionfinish(self, session: object, exitstatus: int) -> None:
-        self.out.write_text(json.dumps(self.tests))
+        self.out.write_text(json.dumps(self.tests), encoding="utf-8")
 
     def _call(self, frame: FrameType, event: str, arg: object) -> Callable | None:
         return self._line if frame.f_code.co_filename == self.source else None
@@ -269,7 +269,7 @@ def baseline(module: str, source: str, files: list[Path], copy: Copy) -> dict[st
         if status != 0:
             names = ", ".join(file.name for file in files)
             print(f"{module}: {names} fail without a mutant: left out", flush=True)
-            print((copy.folder / "pytest.log").read_text(errors="replace")[-2000:])
+            print((copy.folder / "pytest.log").read_text("utf-8", errors="replace")[-2000:])
             return None
         known.parent.mkdir(exist_ok=True)
         shutil.copy(out, known)
