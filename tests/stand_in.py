@@ -12,6 +12,7 @@ from conftest import ROOT
 
 from tools.environment import clean
 from tools.execute import papermill
+from tools.processes import lifeline
 from vggbook import build, released
 
 # What a chapter runs first: the file's name carries its own checksum, as torchvision's does.
@@ -55,6 +56,7 @@ def walk(notebook: Path, file: Path, folder: Path) -> tuple[subprocess.Completed
     r = subprocess.run(
         papermill(copy, output, "cpu", 600),
         env=environment(file, folder),
+        stdin=lifeline(),
         cwd=ROOT,
         capture_output=True,
         text=True,
