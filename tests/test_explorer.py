@@ -197,6 +197,21 @@ def test_a_chosen_layer_shows_its_facts(network, name):
         )
 
 
+@pytest.mark.parametrize("name", ["A", "E"])
+def test_the_last_layer_gives_boxes_too(network, name):
+    """Appendix A: 4 numbers for one box, 4 a class for 1000 classes; each has 4096 weights and a
+    bias.
+    """
+    network.get_by_label("Configuration").select_option(name)
+    below = sum(row.params for row in walk(name)[:-1])
+    for outputs in (4, 4000, 1000):
+        network.get_by_label("Last layer gives").select_option(str(outputs))
+        network.get_by_label("Layer", exact=True).select_option("fc3")
+        wanted = {"Output": f"{outputs}", "All layers: parameters": f"{below + 4097 * outputs:,}"}
+        for term, want in wanted.items():
+            assert network.locator(f'dd[data-fact="{term}"]').inner_text() == want
+
+
 def clip(value, size):
     return min(max(value, 0), size)
 

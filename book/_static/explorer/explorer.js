@@ -197,6 +197,9 @@
 
   // ---- a network, layer by layer ---------------------------------------------------------------------------------------------
 
+  // What the last layer gives, in numbers: ImageNet's classes, or the boxes of Appendix A.
+  const HEADS = [[1000, "1000 class scores"], [4, "one box: 4 numbers"], [4000, "a box a class: 4000"]];
+
   function networkView(root) {
     const { config = "D", size = "224", layer = "", view } = root.dataset;
     const state = { config, side: 224, layer, unit: null, rows: [] };
@@ -206,6 +209,8 @@
     const side = h("input", { type: "number", min: 1, max: LIMIT.side, step: 1, value: size, inputmode: "numeric",
       "data-what": "The input size", oninput: () => update() });
     const norm = h("input", { type: "checkbox", onchange: () => update() });
+    const head = h("select", { onchange: () => update() },
+      HEADS.map(([outputs, words]) => h("option", { value: outputs }, words)));
     const which = h("select", { "data-long": "", onchange: () => { state.layer = which.value; state.unit = null; render(); } });
     const slider = (axis) => h("input", { type: "range", min: 0, step: 1, oninput: (event) => {
       state.unit[axis] = Number(event.target.value); renderField();
@@ -223,7 +228,7 @@
 
     root.replaceChildren(
       h("div", { class: "ex-controls" }, control("Configuration", choose), control("Input side, pixels", side),
-        control("Layer", which), normBox),
+        control("Layer", which), control("Last layer gives", head), normBox),
       error,
       h("div", { class: "ex-columns" },
         h("div", {}, picture, unitBox),
@@ -237,7 +242,7 @@
 
     function update() {
       const done = guarded(error, [side], () => {
-        const rows = trace(state.config, side.value, { batchNorm: norm.checked });
+        const rows = trace(state.config, side.value, { batchNorm: norm.checked, classes: Number(head.value) });
         Object.assign(state, { rows, shown: state.config, side: Number(side.value), unit: null });
       });
       if (!done) return;
