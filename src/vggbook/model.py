@@ -51,6 +51,16 @@ def _draw(weight: Tensor, scheme: str, generator: torch.Generator | None) -> Non
     nn.init.normal_(weight, std=std, generator=generator)
 
 
+_ONE_AUTOCAST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
+
+
+def _autocasts(device: str) -> bool:
+    """Whether autocast is on for a kind of device; PyTorch 2.3 has a function for each."""
+    if _ONE_AUTOCAST:
+        return torch.is_autocast_enabled(device)
+    return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+
+
 def check_images(
     images: Tensor,
     like: Tensor | None = None,
@@ -85,7 +95,7 @@ def check_images(
 
 def _needs_autocast(images: Tensor, dtype: torch.dtype) -> None:
     """Raise TypeError unless autocast will bring images and weights together."""
-    if not torch.is_autocast_enabled(images.device.type):
+    if not _autocasts(images.device.type):
         what = f"{dtype}, as the weights have: images.to({dtype})"
         raise TypeError(expected("images.dtype", images.dtype, what))
 
