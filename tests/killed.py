@@ -7,23 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from tiny_training import TINY, pictures, quiet
+from tiny_training import TINY, TOY, pictures, quiet
 
-from experiments.section4_two import DESIGN, Experiment, Training
+from experiments.section4_two import Experiment, Training
 from vggbook.model import Network
 
 RECIPE = replace(TINY, lr=0.02, max_epochs=3, patience=0, colour=True)
 STEPS = 15  # of the whole run: 40 images, 8 a batch, 3 epochs
-TOY = replace(
-    DESIGN,
-    name="toy",
-    crop=32,
-    width=1 / 32,
-    train=96,
-    test=48,
-    updates=4,
-    branch_updates=2,
-)
 RUNS = [(Training("A"), 3), (Training("A", 384), 3), (Training("B"), 3)]
 
 

@@ -362,6 +362,14 @@ def test_the_ladder_on_imagenette_with_released_weights(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("chapter", ["01", "02", "03", "04", "12"])
+def test_chapters_without_sizes_of_their_own_run_with_gpu_too(chapter, tmp_path):
+    assert chapter not in CHAPTERS
+    r, _ = gpu_path.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), tmp_path)
+    assert r.returncode == 0, (r.stdout + r.stderr)[-2500:]
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_gpu_path_runs_and_trains_what_the_estimate_counts(chapter, tmp_path, monkeypatch):
     r, trained = gpu_path.walk(pick(ROOT / "notebooks", chapter, ".ipynb"), tmp_path)

@@ -2,10 +2,10 @@
 files."""
 
 import json
-from dataclasses import replace
 
 import pytest
 import torch
+from tiny_training import TOY
 from torch import nn
 
 from experiments.loop import Schedule, batches, measured_start, train
@@ -21,18 +21,6 @@ from experiments.section4_two import (
 )
 from vggbook.book import grids, recorded
 from vggbook.model import build
-
-TOY = replace(
-    DESIGN,
-    name="toy",
-    crop=32,
-    width=1 / 32,
-    train=96,
-    test=48,
-    updates=4,
-    branch_updates=2,
-    seeds=(3, 4),
-)
 
 
 @pytest.fixture(scope="module")

@@ -1,9 +1,12 @@
-"""A recipe, pictures and a call that the tests of the trainer share: seconds on one core, form and
-not accuracy.
+"""A recipe, pictures and a call that the tests of the trainer share, and a design of the second
+plan's experiment: seconds on one core, form and not accuracy.
 """
+
+from dataclasses import replace
 
 import torch
 
+from experiments.section4_two import DESIGN
 from vggbook.data import ArrayDataset
 from vggbook.train import Recipe, Run, fit
 
@@ -17,6 +20,17 @@ TINY = Recipe(
     lr=0.01,
     max_epochs=2,
     colour=False,
+)
+TOY = replace(
+    DESIGN,
+    name="toy",
+    crop=32,
+    width=1 / 32,
+    train=96,
+    test=48,
+    updates=4,
+    branch_updates=2,
+    seeds=(3, 4),
 )
 
 SHELL = [  # the same net on the command line
