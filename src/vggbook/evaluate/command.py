@@ -21,7 +21,7 @@ from ..model import Network
 from ..weights import FAMILIES, load_weights
 from .errors import Evaluation, evaluate
 from .posteriors import AVERAGES, METHODS
-from .scales import paper_rows
+from .printed import paper_rows
 
 
 class _Parser(argparse.ArgumentParser):
