@@ -120,13 +120,14 @@ def _guess(state: Mapping[str, Tensor]) -> Config | None:
     weights = [t for key, t in state.items() if key.startswith("features.") and t.ndim == 4]
     found = [(t.shape[0], t.shape[2]) for t in weights]  # output channels, side of the kernel
     for config in CONFIGS.values() if found else ():
-        rows = walk(config, 1, width=found[0][0] / _first_channels(config))
+        rows = walk(config, 1, width=found[0][0] / first_channels(config))
         if found == [(r.output_shape[0], r.kernel) for r in rows if r.kind == "conv"]:
             return config
     return None
 
 
-def _first_channels(config: Config) -> int:
+def first_channels(config: Config) -> int:
+    """Output channels of the first convolution, at width 1."""
     return next(layer.channels for layer in config.layers if isinstance(layer, Conv))
 
 
@@ -291,7 +292,7 @@ def _network(file: _File, config: str | Config | None, image_size: int, path: Pa
     first = state.get("features.0.bias")
     last = state.get(f"classifier.{3 * len(net.fc)}.bias")
     classes = 1000 if last is None else len(last)
-    width = 1.0 if first is None else len(first) / _first_channels(net)
+    width = 1.0 if first is None else len(first) / first_channels(net)
     batch_norm = any(key.endswith("running_mean") for key in state)
     model = build(net, classes, batch_norm, width, image_size, device="meta")
     if path.suffix == ".caffemodel":  # its blobs are flat here
