@@ -19,6 +19,7 @@ from ..checks import choice
 from ..checks import expected as wording
 from ..paper import FOLDER, PaperDataError, read
 from .compare import mismatch, plain, short
+from .html import in_a_notebook
 
 KINDS = ("arithmetic", "structural", "protocol", "empirical")
 STATUSES = (
@@ -151,12 +152,9 @@ class Result:
         count = _anchors[self.claim.id]
         place = f"-{count}" if count > 1 else ""
         shown = replace(self, anchor=f"claim-{self.claim.id}{place}")
-        try:
-            from IPython import get_ipython
+        if in_a_notebook():
             from IPython.display import display
-        except ImportError:
-            return shown
-        if getattr(get_ipython(), "kernel", None) is not None:
+
             display(shown.bundle(), raw=True)
         return shown
 
