@@ -1,6 +1,5 @@
 """Where a number comes from: machines, versions and checkouts that are pretended."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -67,15 +66,6 @@ def test_a_mac_is_asked_by_its_own_program(tmp_path, monkeypatch):
     (tmp_path / "sysctl").unlink()
     monkeypatch.setattr(platform, "processor", lambda: "arm")
     assert provenance.processor() == "arm, 8 cores"
-
-
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
-    assert provenance.cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    for seen, count in ((7, 7), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda seen=seen: seen)
-        assert provenance.cores() == count
 
 
 def test_versions():

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
-from torch import distributed as dist
 
 from ..checks import expected
 from ..configs import CONFIGS
 from ..data import open_dataset
 from ..model import Network
+from ..train.machine import process_group
 from ..weights import FAMILIES, load_weights
 from .errors import Evaluation, evaluate
 from .posteriors import AVERAGES, METHODS
@@ -170,20 +170,14 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     if args.sha256 and len(args.sha256) != len(args.weights):
         what = f"a checksum for each of the {len(args.weights)} files of --weights"
         parser.error(expected("--sha256", args.sha256, what))
-    spread = "WORLD_SIZE" in os.environ and "RANK" in os.environ
     device = args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         for file in filter(None, (args.json, args.save)):
             _try_to_write(Path(file))
-        if spread:
-            if device == "cuda":
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        try:
+        if device == "cuda" and "RANK" in os.environ:  # torchrun's: a GPU each
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        with process_group(torch.device(device)):
             configs, result = _evaluate(args, device)
-        finally:
-            if spread:
-                dist.destroy_process_group()
         if int(os.environ.get("RANK", 0)) == 0:
             _report(args, configs, result)
     except (ValueError, OSError) as error:

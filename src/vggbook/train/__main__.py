@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import fields
-from datetime import timedelta
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -18,7 +15,7 @@ from ..checks import needs, whole
 from ..data import ShapesDataset, in_memory, open_dataset
 from .checkpoint import CheckpointError, Run, locked
 from .loop import fit
-from .machine import choose_device, choose_precision, world
+from .machine import choose_device, choose_precision, process_group, world
 from .options import PRECISIONS, Options
 from .recipe import Recipe
 from .sources import trained
@@ -114,20 +111,6 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
         with locked(args.out):
             pass
     return recipe, options
-
-
-@contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Under torchrun: the processes know each other."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
-        yield
-        return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=2))  # a pass for the mean may be long
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
 
 
 def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], dict[str, str]]:

@@ -50,13 +50,6 @@ def read(profile: str) -> dict[str, dict[str, Any]]:
     return load_yaml(_HERE / f"{profile}.yaml")
 
 
-def shrunk(profile: str = "gpu") -> dict[str, dict[str, Any]]:
-    """A profile's own file with device ``cpu`` and all sizes divided by one rule, for tests."""
-    from .shrink import shrink
-
-    return shrink(read(profile))
-
-
 def load(profile: str = "auto", chapter: str | None = None, strict: bool = False) -> Settings:
     """Settings of a profile; those of ``chapter`` ("05") are added to the common ones.
 
@@ -78,12 +71,3 @@ def load(profile: str = "auto", chapter: str | None = None, strict: bool = False
             raise ValueError(f"chapter={chapter!r}: expected one with settings, {known}")
         values |= deepcopy(data[f"chapter_{chapter}"] or {})
     return Settings(name, values, strict)
-
-
-def estimate(chapter: str, device: str) -> Any:
-    """Time and memory of a chapter's profile ``gpu`` on a "T4" or an "H100": see
-    :mod:`vggbook.book.estimate`.
-    """
-    from ..estimate import estimate as worked_out
-
-    return worked_out(chapter, device)
