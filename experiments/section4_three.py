@@ -3,6 +3,7 @@
     python -m experiments.section4_three run        # do what is missing; stop it at any moment and
     call it again
     python -m experiments.section4_three plan       # what is done and what is missing
+    python -m experiments.section4_three run --few  # jitter again, on an eighth of the pictures
 
 The second plan's experiment on harder pictures, with batch normalisation after each convolution.
 Call the first line once for each core: the processes share the runs out among them, seed by seed.
@@ -12,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -41,6 +42,8 @@ class NormalisedDesign(Design):
 
 
 DESIGN = NormalisedDesign()
+FEW = replace(DESIGN, name="section4-three-few", train=1024, seeds=(300, 301, 302, 303))
+JITTERED = (Training("D"), Training("D", 384), Training("D", JITTER))
 
 
 def order(seeds: Sequence[int]) -> list[tuple[Training, int]]:
@@ -88,13 +91,20 @@ def main(argv: list[str] | None = None) -> None:
         prog="python -m experiments.section4_three", description=__doc__.partition("\n")[0]
     )
     parser.add_argument("do", choices=("run", "plan"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(DESIGN.seeds))
+    parser.add_argument("--few", action="store_true", help="D and its branches on 1,024 pictures")
+    parser.add_argument("--seeds", type=int, nargs="+")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, for instance D/256")
     parser.add_argument("--results", type=Path, help="folder of the JSON files")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     given = parser.parse_args(argv)
-    experiment = NormalisedExperiment(DESIGN, given.device, given.results)
-    runs = [run for run in order(given.seeds) if not given.only or run[0].name in given.only]
+    design = FEW if given.few else DESIGN
+    experiment = NormalisedExperiment(design, given.device, given.results)
+    runs = [
+        (training, seed)
+        for training, seed in order(given.seeds or design.seeds)
+        if (not given.only or training.name in given.only)
+        and (not given.few or training in JITTERED)
+    ]
     if given.do == "run":
         experiment.everything(runs)
     for training, seed in runs:
