@@ -20,7 +20,7 @@ import torch
 from torch import nn
 
 from experiments.loop import Schedule, batches, train
-from experiments.section4_two import PRIMARY, Design, Experiment, Training
+from experiments.section4_two import JITTER, PRIMARY, Design, Experiment, Training
 from vggbook.data import Loader
 from vggbook.model import Network, build
 

@@ -9,9 +9,11 @@ from torch import nn
 
 from experiments.section4_three import (
     DESIGN,
+    FEW,
     SECONDARY,
     NormalisedDesign,
     NormalisedExperiment,
+    main,
     measure_statistics,
     order,
 )
@@ -70,3 +72,11 @@ def test_seeds_are_fresh():
     second = type(DESIGN).__mro__[1]()
     assert not set(DESIGN.seeds) & {*second.seeds, 100, 101, 102} and len(DESIGN.seeds) == 8
     assert NormalisedDesign() == DESIGN
+
+
+def test_few_pictures_are_the_same_design_and_end_with_the_jittered_net(capsys):
+    main(["plan", "--few"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines[:3]] == ["D/256", "D/384", "D/256-512"]
+    assert len(lines) == 3 * len(FEW.seeds)
+    assert {k for k, v in vars(FEW).items() if vars(DESIGN)[k] != v} == {"name", "train", "seeds"}
