@@ -10,6 +10,8 @@ import http.server
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -61,9 +63,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             "json",
             "svg+xml",
         )
-        body = self.packed.setdefault(
-            path, gzip.compress(path.read_bytes(), 6) if text else path.read_bytes()
-        )
+        if path not in self.packed:
+            data = path.read_bytes()
+            self.packed[path] = gzip.compress(data, 6) if text else data
+        body = self.packed[path]
         type(self).sent += len(body)
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -74,15 +77,22 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on this machine."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def base(html):
-    Quiet.packed = {}
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(html))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(html) as address:
+        yield address
 
 
 def visit(context, base, page):
@@ -242,6 +252,35 @@ def views(browser, base):
         return found
 
     return looked
+
+
+BROKEN = """<!doctype html><html lang="en"><head><title>Broken</title>
+<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width"></head>
+<body><main><article>
+<img src="gone.png" alt="nothing"><p class="wide" style="width: 1500px">wide</p>
+<span class="math">x</span>
+<details><summary>fold</summary><div style="overflow: hidden; width: 100px">
+<p style="width: 200px">cut</p></div><div style="overflow: hidden; width: 600px; max-width: 90vw">
+<p style="width: 500px">cut where it is narrow</p></div>
+<div class="cell_input"><pre>x = 1</pre></div></details>
+</article></main><script>console.error("said")</script></body></html>"""
+
+
+def test_a_visit_sees_what_is_wrong_with_a_page(browser, tmp_path):
+    """The canary of the tests below: each thing that they look for, on one page that has it."""
+    (tmp_path / "broken.html").write_text(BROKEN, encoding="utf-8")
+    context = browser.new_context(**VIEWS["desk"])
+    with served(tmp_path) as address:
+        seen = look(context, address, "desk", "broken.html")
+    context.close()
+    assert any(t.startswith("404: ") for t in seen["trouble"])
+    assert "console: said" in seen["trouble"]
+    state = seen["state"]
+    assert state["math"] == state["raw"] == 1 and state["wide"] > 0 and len(state["images"]) == 1
+    assert [columns for columns, *_ in seen["code"]] == [5]
+    said = {width: " ".join(found) for width, found in seen["clipped"].items()}
+    assert all('"wide"' in said[width] and '"cut"' in said[width] for width in said)
+    assert "cut where it is narrow" in said[390] and "cut where it is narrow" not in said[1280]
 
 
 @pytest.mark.parametrize("view", VIEWS)
