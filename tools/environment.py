@@ -14,7 +14,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools import BUILD, ROOT
-from vggbook.book.progress import QUIET
 
 # Where programs, libraries and temporary files lie, and how the network and a GPU are reached.
 ALLOWED = (
@@ -68,7 +67,6 @@ def clean(
         "JUPYTER_PREFER_ENV_PATH": "0",  # the book's own data folder before the environment's
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "OMP_NUM_THREADS": str(threads),
-        QUIET: "1",
     }
     if sys.platform == "linux":  # processes of one machine, whether or not its name is known
         own["GLOO_SOCKET_IFNAME"] = "lo"
