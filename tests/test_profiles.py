@@ -1,10 +1,6 @@
-"""Sizes of the chapters' runs: two profiles, chosen by what PyTorch sees; bands; the progress bar;
-the gpu path.
-"""
+"""Sizes of the chapters' runs: two profiles, chosen by what PyTorch sees; bands; the gpu path."""
 
-import io
 import re
-import sys
 from pathlib import Path
 
 import gpu_path
@@ -13,13 +9,11 @@ import pytest
 import stand_in
 import torch
 from conftest import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
 from shrink import shrink
 
 from tools import estimate
 from tools.notebook import pick
-from vggbook.book import bands, profiles, progress
+from vggbook.book import bands, profiles
 from vggbook.data import open_dataset
 from vggbook.paper import load_yaml
 from vggbook.weights import imagenet_names
@@ -115,77 +109,6 @@ def test_a_missed_band_stops_only_the_book_at_its_own_sizes(capsys, strict, prof
     else:
         assert bands.expect(False, "a net did not learn", settings) is False
         assert "a net did not learn" in capsys.readouterr().out
-
-
-# The progress bar
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@given(st.lists(st.integers(), max_size=20))
-def test_progress_passes_everything_on(items):
-    assert list(progress(items)) == items
-    assert list(progress(iter(items), total=len(items))) == items
-
-
-def test_progress_shows_itself_in_a_terminal_and_vanishes(monkeypatch):
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    for stream in (Terminal(), io.StringIO()):
-        monkeypatch.setattr(sys, "stderr", stream)
-        assert list(progress(range(3), title="nets")) == [0, 1, 2]
-        shown = stream.getvalue()
-        assert ("nets" in shown) == stream.isatty()
-        assert shown.rstrip("\r").split("\r")[-1].strip() == ""  # the last thing drawn is nothing
-
-
-def test_progress_leaves_no_trace_in_a_kernel(monkeypatch, capsys):
-    """In a notebook one display is updated and ends empty; while a page is made there is none."""
-    import IPython
-    import IPython.display as shown
-
-    class Shell:
-        kernel = object()
-
-    texts = []
-
-    class Handle:
-        def update(self, data, raw):
-            texts.append(data["text/plain"])
-
-    monkeypatch.setattr(IPython, "get_ipython", Shell)
-    monkeypatch.setattr(shown, "display", lambda *a, **k: Handle())
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    assert list(progress(range(3), title="nets")) == [0, 1, 2]
-    assert any("nets" in text for text in texts) and texts[-1] == ""
-    assert any("/3" in text for text in texts) and capsys.readouterr() == ("", "")
-    texts.clear()
-    monkeypatch.setenv("VGGBOOK_QUIET", "1")
-    assert list(progress(range(3))) == [0, 1, 2] and texts == []
-
-
-@pytest.mark.parametrize("place", ["terminal", "notebook"])
-def test_the_bar_tells_title_total_and_vanishes(monkeypatch, place):
-    """What tqdm is asked for."""
-    made = []
-
-    def bar(iterable, options):
-        made.append((place, options))
-        return iterable
-
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    module = sys.modules["vggbook.book.progress"]
-    monkeypatch.setattr(module, "_in_a_notebook", lambda: place == "notebook")
-    monkeypatch.setattr(module, f"_{place}_bar", bar)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(progress(iter("ab"), 2, "nets")) == ["a", "b"]
-    assert list(progress("ab")) == ["a", "b"]
-    assert made == [
-        (place, {"total": 2, "desc": "nets", "mininterval": 0.3}),
-        (place, {"total": None, "desc": None, "mininterval": 0.3}),
-    ]
 
 
 # The shrunk profile and the gpu path

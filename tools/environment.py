@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tools import BUILD, ROOT, files
-from vggbook.book.progress import QUIET
 
 # Where programs, libraries and temporary files lie, and how the network and a GPU are reached.
 ALLOWED = (
@@ -67,7 +66,6 @@ def clean(
         "JUPYTER_PREFER_ENV_PATH": "0",  # the book's own data folder before the environment's
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "OMP_NUM_THREADS": str(threads),
-        QUIET: "1",
     }
     if sys.platform == "linux":  # processes of one machine, whether or not its name is known
         own["GLOO_SOCKET_IFNAME"] = "lo"

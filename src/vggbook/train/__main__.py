@@ -6,12 +6,12 @@ import argparse
 import os
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from ..checks import needs, whole
+from ..checks import Parser, needs, whole
 from ..data import ShapesDataset, in_memory, open_dataset
 from .checkpoint import CheckpointError, Run, locked
 from .loop import fit
@@ -23,13 +23,6 @@ from .state import Diverged
 
 SETS = ("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder")
 PASSED_ON = ("mean", "precision", "compile", "micro_batch", "workers", "on_error", "save_minutes")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with one line for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
 def parser() -> Parser:
@@ -158,8 +151,7 @@ def main(argv: list[str] | None = None) -> Run:
     except KeyboardInterrupt:
         p.exit(130, f"{p.prog}: interrupted; the same command goes on from {args.out}\n")
     except (OSError, ValueError, CheckpointError, Diverged, torch.cuda.OutOfMemoryError) as error:
-        reason = " ".join(str(error).split())
-        p.exit(2, f"{p.prog}: {type(error).__name__}: {reason}\n")
+        p.fail(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":
