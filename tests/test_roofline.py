@@ -354,3 +354,7 @@ def test_what_bounds_a_kernel_and_that_it_cannot_be_changed():
     for thing, field in ((kernel, "flops"), (layer, "first"), (device, "flops")):
         with pytest.raises(FrozenInstanceError):
             setattr(thing, field, 1)
+
+
+def test_a_device_of_the_table_bears_its_name():
+    assert {name: device.name for name, device in DEVICES.items()} == dict(zip(DEVICES, DEVICES))

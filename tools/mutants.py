@@ -53,8 +53,10 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "evaluate/__init__": "package evaluate_errors",
     "evaluate/__main__": "evaluate_command",
     "kernels": "roofline",
+    "roofline": "roofline package",
     "train/__init__": "package train_main",
     "train/state": "train_machine train_resume",
+    "weights": "weights package",
 }
 
 
