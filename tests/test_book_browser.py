@@ -111,7 +111,7 @@ def visit(context, base, page):
         ),
     )
     p.on("response", lambda r: r.status >= 400 and wrong.append(f"{r.status}: {r.url}"))
-    p.goto(f"{base}/{page}", wait_until="load")
+    p.goto(f"{base}/{page}", wait_until="load", timeout=120_000)  # on a busy machine, too
     p.evaluate("""async () => { await window.setFormulas?.(); await document.fonts.ready;
         for (const s of document.querySelectorAll('.bd-article > section > section'))
             s.style.contentVisibility = 'visible'; }""")
@@ -210,11 +210,11 @@ def look(context, base, view: str, page: str) -> dict:
     p, trouble = visit(context, base, page)
     seen = {"trouble": trouble, "state": p.evaluate(STATE), "pictures": p.evaluate(PICTURES)}
     if view == "desk":
-        p.wait_for_load_state("networkidle")
+        p.wait_for_load_state("networkidle", timeout=120_000)
         seen["kilobytes"] = Quiet.sent // 1000
     if view == "phone" and page in CHAPTERS:
         p.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
-        p.wait_for_load_state("networkidle")
+        p.wait_for_load_state("networkidle", timeout=120_000)
         seen["small"] = p.evaluate(SMALL)
     seen["axe"] = []
     if script and THOROUGH:
