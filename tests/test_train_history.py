@@ -45,6 +45,14 @@ def test_history_is_a_plot():
     assert len({line.get_marker() for line in shown}) == 2
 
 
+def test_a_plot_is_dotted_only_where_the_rate_fell():
+    rates = (0.01, 0.01, 0.001, 0.001, 0.0001)
+    rows = [{**ROWS[0], "epoch": i, "lr": rate} for i, rate in enumerate(rates, 1)]
+    for ax in History(rows, [2.0] * 5).plot():
+        dotted = [line.get_xdata()[0] for line in ax.lines if line.get_linestyle() == ":"]
+        assert dotted == [2, 4]
+
+
 def test_a_plot_without_label_has_the_validation_loss():
     left, _ = History(ROWS, [2.0, 1.0]).plot()
     assert [line.get_label() for line in left.lines[:2]] == ["training", "validation"]
