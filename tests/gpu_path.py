@@ -20,10 +20,12 @@ import stand_in
 from conftest import ROOT
 from pictures import jpeg
 from PIL import Image
+from shrink import shrink
 
 from tools.environment import clean
 from tools.execute import papermill
 from tools.processes import lifeline
+from vggbook.book import profiles
 from vggbook.book.photos import photograph_path
 
 # What every chapter runs first: the shrunk profile, the archives on disk, and a record of every net
@@ -35,7 +37,7 @@ import vggbook.train
 from pathlib import Path
 from vggbook.book import profiles
 
-small = profiles.shrunk("gpu")
+small = {small}
 small["chapter_09"]["voc"] = small["chapter_10"]["voc"] = ["2007", "2012"]
 small["chapter_10"]["caltech"] = [101, 256]
 profiles.read = lambda name: small
@@ -192,7 +194,9 @@ def walk(
     with served(folder) as address:
         archives = {"320px": [f"{address}/{name}", digest]}
         sets = {k: [f"{address}/{k}", hashlib.md5(v).hexdigest()] for k, v in shelf.items()}
-        source = FIRST.format(archives=archives, sets=sets, notes=str(notes))
+        source = FIRST.format(
+            small=shrink(profiles.read("gpu")), archives=archives, sets=sets, notes=str(notes)
+        )
         if weights:
             source += stand_in.FIRST.format(file=weights.name)
             environment[stand_in.released.FOLDER_VARIABLE] = str(weights.parent)

@@ -1,6 +1,5 @@
 """Where a number comes from: machines, versions and checkouts that are pretended."""
 
-import os
 import platform
 import subprocess
 from importlib import metadata
@@ -69,15 +68,6 @@ def test_a_mac_is_asked_by_its_own_program(tmp_path, monkeypatch):
     assert provenance.processor() == "arm, 8 cores"
 
 
-def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
-    assert provenance.cores() == 3
-    monkeypatch.delattr(os, "sched_getaffinity")
-    for seen, count in ((7, 7), (None, 1)):
-        monkeypatch.setattr(os, "cpu_count", lambda seen=seen: seen)
-        assert provenance.cores() == count
-
-
 def test_versions():
     found = provenance.versions(["torch", "no-such-package"])
     told = {"torch": metadata.version("torch"), "no-such-package": "absent"}
@@ -126,3 +116,10 @@ def test_what_is_no_checkout_of_its_own(checkout, tmp_path_factory, monkeypatch)
 def test_a_checkout_without_a_commit(tmp_path):
     git(tmp_path, "init", "-q")
     assert provenance.commit(tmp_path) == ""
+
+
+@pytest.mark.parametrize("kind, device", [("cpu", "beads"), ("cuda", "GPU"), ("cuda:1", "GPU")])
+def test_a_run_names_the_device_that_it_ran_on(monkeypatch, kind, device):
+    monkeypatch.setattr(provenance, "device", lambda: "GPU")
+    monkeypatch.setattr(provenance, "processor", lambda: "beads")
+    assert provenance.of_run("command", kind, 3)["device"] == device

@@ -74,3 +74,15 @@ def test_values_come_back_in_plain_types():
 def test_a_pair_of_whole_numbers_keeps_its_order():
     assert checks.whole_pair("p", (2, 5)) == (2, 5)
     assert [type(side) for side in checks.whole_pair("p", (np.int8(2), np.int64(5)))] == [int, int]
+
+
+def test_a_command_says_in_one_line_what_is_wrong(capsys):
+    parser = checks.Parser(prog="it")
+    for call, line in (
+        (lambda: parser.fail("a\n  b"), "it: error: a b\n"),
+        (lambda: parser.parse_args(["--c"]), "unrecognized arguments: --c (--help lists the"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            call()
+        said = capsys.readouterr().err
+        assert ended.value.code == 2 and line in said and said.count("\n") == 1

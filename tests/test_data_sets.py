@@ -198,8 +198,15 @@ def test_what_has_no_label_is_named():
         def __getitem__(self, index):
             return (noise(3, 8, 8), 0) if index == 0 else noise(3, 8, 8)
 
-    with pytest.raises(ValueError, match=r"dataset\[1\] has no label: expected \(image, label\)"):
+    with pytest.raises(ValueError, match=r"dataset\[1\]=.*: expected \(image, label\)"):
         fetch(Bare(), [0, 1])
+
+
+def test_classes_are_counted_where_a_set_does_not_name_them():
+    plain = [(noise(3, 8, 8), 0), (noise(3, 8, 8), 2)]
+    assert fetch(plain, [1, 0], classes=3).labels.tolist() == [2, 0]
+    with pytest.raises(ValueError, match="label 2 of image 1: expected 0 to 1"):
+        fetch(plain, [0, 1], classes=2)
 
 
 # --- hidden folders

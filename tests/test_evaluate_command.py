@@ -292,8 +292,9 @@ def test_under_torchrun_each_process_takes_its_gpu(calls, tmp_path, monkeypatch,
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda n: made.append(("device", n)))
     monkeypatch.setattr(torch.nn.Module, "to", lambda net, *to: made.append(("to", *to)) or net)
-    monkeypatch.setattr(command.dist, "init_process_group", lambda b: made.append(("begin", b)))
-    monkeypatch.setattr(command.dist, "destroy_process_group", lambda: made.append(("end",)))
+    begun = lambda backend, timeout: made.append(("begin", backend))  # noqa: E731
+    monkeypatch.setattr(torch.distributed, "init_process_group", begun)
+    monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: made.append(("end",)))
     main(["--data", str(tmp_path), "--weights", "x.pth"])
     used = [call for call in made if call != ("to", "meta")]
     assert used == [("device", gpu), ("begin", "nccl"), ("to", "cuda"), ("end",)]

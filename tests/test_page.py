@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tools import boxes, execute, notes, page, stage
+from tools.estimate import estimate
 from vggbook import claims
-from vggbook.book import figures, profiles
+from vggbook.book import figures
 
 RUN = {
     "versions": {**execute.versions()},
@@ -286,7 +287,7 @@ def test_times_stand_in_the_header():
     line = re.search(r'<p class="times">(.*?)</p>', nb.cells[0].source)[1]
     assert line.startswith("3 minutes to read, 3 with the exercises; 2 min to run on a &lt;b&gt;")
     for gpu in ("T4", "H100"):
-        assert str(profiles.estimate("05", gpu)) in line
+        assert str(estimate("05", gpu)) in line
     assert "T4" not in page.times([], "01", RUN)  # trains nothing
 
 

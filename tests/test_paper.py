@@ -5,8 +5,10 @@ where.
 import copy
 import math
 import re
+import sys
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -500,6 +502,16 @@ def test_a_table_reads_as_html_and_as_text():
         html.show_table(["a", "b"], ["A"])
     with pytest.raises(ValueError, match=r"head=\[\]: expected at least one column"):
         html.show_table([])
+
+
+def test_a_notebook_is_a_process_with_a_kernel(monkeypatch):
+    import IPython
+
+    for shell, holds in ((None, False), (object(), False), (SimpleNamespace(kernel=1), True)):
+        monkeypatch.setattr(IPython, "get_ipython", lambda shell=shell: shell)
+        assert html.in_a_notebook() == holds
+    monkeypatch.delitem(sys.modules, "IPython")
+    assert not html.in_a_notebook()
 
 
 def test_rejects():

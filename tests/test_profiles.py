@@ -1,10 +1,6 @@
-"""Sizes of the chapters' runs: two profiles, chosen by what PyTorch sees; bands; the progress bar;
-estimates; the gpu path.
-"""
+"""Sizes of the chapters' runs: two profiles, chosen by what PyTorch sees; bands; the gpu path."""
 
-import io
 import re
-import sys
 from pathlib import Path
 
 import gpu_path
@@ -13,15 +9,11 @@ import pytest
 import stand_in
 import torch
 from conftest import ROOT
-from hypothesis import given
-from hypothesis import strategies as st
-from torch.utils.flop_counter import FlopCounterMode
+from shrink import shrink
 
-import vggbook.book.estimate as estimates
+from tools import estimate
 from tools.notebook import pick
-from vggbook import build
-from vggbook.book import bands, profiles, progress
-from vggbook.book.profiles import shrink
+from vggbook.book import bands, profiles
 from vggbook.data import open_dataset
 from vggbook.paper import load_yaml
 from vggbook.weights import imagenet_names
@@ -119,126 +111,6 @@ def test_a_missed_band_stops_only_the_book_at_its_own_sizes(capsys, strict, prof
         assert "a net did not learn" in capsys.readouterr().out
 
 
-# The progress bar
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
-
-
-@given(st.lists(st.integers(), max_size=20))
-def test_progress_passes_everything_on(items):
-    assert list(progress(items)) == items
-    assert list(progress(iter(items), total=len(items))) == items
-
-
-def test_progress_shows_itself_in_a_terminal_and_vanishes(monkeypatch):
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    for stream in (Terminal(), io.StringIO()):
-        monkeypatch.setattr(sys, "stderr", stream)
-        assert list(progress(range(3), title="nets")) == [0, 1, 2]
-        shown = stream.getvalue()
-        assert ("nets" in shown) == stream.isatty()
-        assert shown.rstrip("\r").split("\r")[-1].strip() == ""  # the last thing drawn is nothing
-
-
-def test_progress_leaves_no_trace_in_a_kernel(monkeypatch, capsys):
-    """In a notebook one display is updated and ends empty; while a page is made there is none."""
-    import IPython
-    import IPython.display as shown
-
-    class Shell:
-        kernel = object()
-
-    texts = []
-
-    class Handle:
-        def update(self, data, raw):
-            texts.append(data["text/plain"])
-
-    monkeypatch.setattr(IPython, "get_ipython", Shell)
-    monkeypatch.setattr(shown, "display", lambda *a, **k: Handle())
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    assert list(progress(range(3), title="nets")) == [0, 1, 2]
-    assert any("nets" in text for text in texts) and texts[-1] == ""
-    assert any("/3" in text for text in texts) and capsys.readouterr() == ("", "")
-    texts.clear()
-    monkeypatch.setenv("VGGBOOK_QUIET", "1")
-    assert list(progress(range(3))) == [0, 1, 2] and texts == []
-
-
-@pytest.mark.parametrize("place", ["terminal", "notebook"])
-def test_the_bar_tells_title_total_and_vanishes(monkeypatch, place):
-    """What tqdm is asked for."""
-    made = []
-
-    def bar(iterable, options):
-        made.append((place, options))
-        return iterable
-
-    monkeypatch.delenv("VGGBOOK_QUIET", raising=False)
-    module = sys.modules["vggbook.book.progress"]
-    monkeypatch.setattr(module, "_in_a_notebook", lambda: place == "notebook")
-    monkeypatch.setattr(module, f"_{place}_bar", bar)
-    monkeypatch.setattr(sys, "stderr", Terminal())
-    assert list(progress(iter("ab"), 2, "nets")) == ["a", "b"]
-    assert list(progress("ab")) == ["a", "b"]
-    assert made == [
-        (place, {"total": 2, "desc": "nets", "mininterval": 0.3}),
-        (place, {"total": None, "desc": None, "mininterval": 0.3}),
-    ]
-
-
-# Estimates
-
-
-@pytest.mark.parametrize("chapter", estimates.WORK)
-def test_every_chapter_fits_a_t4_and_an_h100(chapter):
-    for device, limit in (("T4", 600), ("H100", 180)):
-        found = profiles.estimate(chapter, device)
-        assert 0 < found.seconds <= limit and found.memory < 14e9
-        assert f"on a{'n' * (device[0] in 'AEH')} {device} (estimated)" in str(found)
-
-
-def test_every_chapter_with_sizes_for_a_gpu_has_its_estimate():
-    assert set(estimates.WORK) == set(CHAPTERS)
-    assert profiles.estimate("01", "T4") is None
-    with pytest.raises(ValueError, match="device='A100': expected one of 'T4', 'H100'"):
-        profiles.estimate("05", "A100")
-    with pytest.raises(ValueError, match="chapter='01': expected one of"):
-        estimates.jobs("01")
-
-
-@pytest.mark.parametrize("net, width", [("A", 0.25), ("D", 0.125)])
-def test_a_job_counts_what_pytorch_counts(net, width):
-    """A training step's multiply-adds by PyTorch's own counter; it leaves out the images' gradients
-    in the first layer.
-    """
-    job = estimates.Job(net, 32, width, images=4, batch=2)
-    model = build(net, width=width, image_size=32)
-    with FlopCounterMode(display=False) as counter:
-        model(torch.randn(4, 3, 32, 32)).sum().backward()
-    first = 2 * 4 * 32 * 32 * 27 * model.features[0].out_channels
-    assert 2 * job.macs == counter.get_total_flops() + first
-    forward = estimates.Job(net, 32, width, 4, 2, training=False)
-    assert job.macs == 3 * forward.macs and job.steps == 2
-
-
-def test_photographs_and_archives_of_the_appendices_are_counted():
-    """What a reader adds costs what it weighs: VOC 2012's 2 GB, 257 classes of Caltech."""
-    settings = profiles.load("gpu", "10")
-    before = estimates.jobs("10", settings)
-    settings.caltech, settings.voc = [101, 256], ["2007", "2012"]
-    after = estimates.jobs("10", settings)
-    images = 2 * (sum(settings.caltech_class) * 257 + 2 * settings.voc_pictures)
-    assert after[-1].images - before[-1].images == images and after[-1].width == 1
-    archives, photographs = estimates._real_data("10", settings)
-    assert sum(estimates.SIZES[key] for key in archives) == pytest.approx(4.3e9, rel=0.01)
-    assert 2 * photographs == after[-1].images
-    assert estimates._real_data("08", settings) == ([], 0)
-
-
 # The shrunk profile and the gpu path
 
 
@@ -249,7 +121,7 @@ def kinds(value):
 
 
 def test_the_shrunk_profile_keeps_names_types_and_methods():
-    whole, small = profiles.read("gpu"), profiles.shrunk("gpu")
+    whole, small = profiles.read("gpu"), shrink(profiles.read("gpu"))
     assert small["common"] == {**whole["common"], "device": "cpu"}
     assert kinds(small) == kinds(whole)
     for chapter, values in small.items():
@@ -272,7 +144,7 @@ def test_sizes_shrink_by_hand():
         "chapter_07": {"image": 64, "width": 0.5, "photo_width": 0.25, "seeds": [3, 4, 5]},
         "chapter_09": {"crop": 100, "train": None, "rounds": 0, "product": 64 * 129, "test": 1},
     }
-    small = shrink.shrink(data)
+    small = shrink(data)
     assert small["common"] == {"device": "cpu", "seed": 0}
     assert data["common"]["device"] == "cuda"
     assert small["chapter_05"] == {
@@ -292,7 +164,7 @@ def test_sizes_shrink_by_hand():
     # without a recipe's crop and an image nothing says how large a side is
     ninth = {"crop": 100, "train": None, "rounds": 0, "product": 129, "test": 48}
     assert small["chapter_09"] == ninth
-    assert shrink.shrink(
+    assert shrink(
         {"common": {}, "chapter_06": {"image": 320, "scales": 256, "signal_size": 400}}
     ) == {
         "common": {"device": "cpu"},
@@ -304,9 +176,9 @@ def test_no_count_falls_below_what_a_run_needs():
     least = {"train": 128, "images": 128, "test": 48, "val_images": 48, "batch": 4, "d_batch": 2}
     least |= {"batch_size": 8, "rounds": 3, "d_rounds": 3, "max_epochs": 1, "deep_epochs": 1}
     least |= {"product": 128}
-    chapter = shrink.shrink({"common": {}, "chapter_05": dict.fromkeys(least, 1)})["chapter_05"]
+    chapter = shrink({"common": {}, "chapter_05": dict.fromkeys(least, 1)})["chapter_05"]
     assert chapter == least
-    chapter = shrink.shrink({"common": {}, "chapter_05": dict.fromkeys(least, 64_000)})
+    chapter = shrink({"common": {}, "chapter_05": dict.fromkeys(least, 64_000)})
     assert chapter["chapter_05"] == dict.fromkeys(least, 1000)
 
 
@@ -377,11 +249,11 @@ def test_the_gpu_path_runs_and_trains_what_the_estimate_counts(chapter, tmp_path
     if chapter in ("09", "10"):  # photographs too, whether or not the released net could be had
         shown = str([cell.get("outputs") for cell in gpu_path.read(tmp_path / "out.ipynb").cells])
         assert "VOC 2012" in shown and "not run here" not in shown
-    settings = profiles.Settings("gpu", profiles.shrunk("gpu")[f"chapter_{chapter}"])
+    settings = profiles.Settings("gpu", shrink(profiles.read("gpu"))[f"chapter_{chapter}"])
     counted = {split: 10 * n for split, n in gpu_path.IMAGES.items()}
-    monkeypatch.setattr(estimates, "IMAGENETTE", counted)
+    monkeypatch.setattr(estimate, "IMAGENETTE", counted)
     expected = {}
-    for job in estimates.jobs(chapter, settings):
+    for job in estimate.jobs(chapter, settings):
         if job.training and hasattr(settings, "recipe"):
             expected[job.net] = expected.get(job.net, 0) + job.images
     found = {}

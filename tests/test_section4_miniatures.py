@@ -46,7 +46,7 @@ def test_preprocessing_is_the_mean_and_the_gain():
 
 def test_a_preprocessing_cannot_be_changed():
     with pytest.raises(AttributeError):
-        miniature("A").preprocessing.gain = 1.0
+        miniature("A").preprocessing.mean = (0.0, 0.0, 0.0)
 
 
 def test_an_unknown_name_is_named():

@@ -1,5 +1,7 @@
 """The stopwatch against a clock that we hold; the ceilings on machines that are pretended."""
 
+import os
+
 import numpy as np
 import pytest
 import torch
@@ -98,3 +100,12 @@ def test_a_gpu_is_named_and_gets_larger_matrices(monkeypatch):
 def test_nothing_to_time(cases, rounds, words):
     with pytest.raises(ValueError, match=words):
         stopwatch(cases, rounds)
+
+
+def test_cores_are_those_that_this_process_may_use(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    assert timing.cores() == 3
+    monkeypatch.delattr(os, "sched_getaffinity")
+    for seen, count in ((7, 7), (None, 1)):
+        monkeypatch.setattr(os, "cpu_count", lambda seen=seen: seen)
+        assert timing.cores() == count

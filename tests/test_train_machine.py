@@ -17,6 +17,7 @@ from vggbook.train.machine import (
     choose_device,
     choose_precision,
     from_first,
+    process_group,
     share_threads,
 )
 from vggbook.train.state import sgd
@@ -388,3 +389,19 @@ def test_a_dropout_mask_is_the_hash_of_seed_epoch_layer_and_image():
     layer.key = (5, 2, 1, images)
     drawn = uniforms(hash_keys(5, 2, 1, images), 64)  # (2, 64)
     assert torch.equal(layer(torch.ones(2, 64)), (drawn >= 0.25) / 0.75)
+
+
+@pytest.mark.parametrize("kind, backend", [("cpu", "gloo"), ("cuda", "nccl")])
+def test_processes_talk_as_their_devices_can(monkeypatch, kind, backend):
+    calls = []
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(dist, "init_process_group", lambda name, timeout: calls.append(name))
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("end"))
+    with pytest.raises(KeyError), process_group(torch.device(kind)):
+        assert calls == [backend]
+        raise KeyError
+    assert calls == [backend, "end"]  # after a failure too
+    monkeypatch.setattr(dist, "is_initialized", lambda: True)
+    with process_group(torch.device(kind)):
+        pass
+    assert len(calls) == 2  # a group that is there is left to whoever began it

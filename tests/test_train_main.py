@@ -219,22 +219,6 @@ def test_a_process_group_is_begun_and_ended_under_torchrun(handed, tmp_path, mon
     assert backend == "gloo" and timeout.total_seconds() == 7200 and end == "end"
 
 
-@pytest.mark.parametrize("kind, backend", [("cpu", "gloo"), ("cuda", "nccl")])
-def test_processes_talk_as_their_devices_can(monkeypatch, kind, backend):
-    calls = []
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "init_process_group", lambda name, timeout: calls.append(name))
-    monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("end"))
-    with pytest.raises(KeyError), __main__.process_group(torch.device(kind)):
-        assert calls == [backend]
-        raise KeyError
-    assert calls == [backend, "end"]  # after a failure too
-    monkeypatch.setattr(dist, "is_initialized", lambda: True)
-    with __main__.process_group(torch.device(kind)):
-        pass
-    assert len(calls) == 2  # a group that is there is left to whoever began it
-
-
 @pytest.mark.parametrize("rank", [0, 1])
 def test_the_first_process_reports(handed, tmp_path, monkeypatch, capsys, rank):
     monkeypatch.setattr(__main__, "world", lambda: (rank, 2))

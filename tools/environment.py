@@ -7,14 +7,12 @@ locale stay outside.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools import BUILD, ROOT
-from vggbook.book.progress import QUIET
+from tools import BUILD, ROOT, files
 
 # Where programs, libraries and temporary files lie, and how the network and a GPU are reached.
 ALLOWED = (
@@ -38,7 +36,7 @@ def own_kernel(folder: Path) -> None:
     }
     path = folder / "data" / "kernels" / KERNEL / "kernel.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(spec), encoding="utf-8")
+    files.write_json(path, spec)  # in one piece: another process may be reading it
 
 
 def clean(
@@ -68,7 +66,6 @@ def clean(
         "JUPYTER_PREFER_ENV_PATH": "0",  # the book's own data folder before the environment's
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
         "OMP_NUM_THREADS": str(threads),
-        QUIET: "1",
     }
     if sys.platform == "linux":  # processes of one machine, whether or not its name is known
         own["GLOO_SOCKET_IFNAME"] = "lo"

@@ -44,8 +44,6 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "book/bands": "profiles",
     "book/figures": "book_figures paper",
     "book/profiles/__init__": "profiles",
-    "book/profiles/shrink": "profiles",
-    "book/progress": "profiles",
     "book/trained": "book_pictures",
     "book/recorded": "recorded",
     "data/__init__": "package",

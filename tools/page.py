@@ -16,7 +16,7 @@ from nbformat import NotebookNode
 
 from tools import boxes, ledger, notes, quizzes
 from tools.boxes import Trap
-from vggbook.book import profiles
+from tools.estimate import estimate
 
 FOLDED = {
     "answer": ("hide-cell", "Answer"),
@@ -206,7 +206,7 @@ def times(cells: list[NotebookNode], chapter: str, record: dict) -> str:
     parts = [f"{short} minutes to read, {whole} with the exercises"]
     if record:
         parts.append(f"{duration(record['seconds'])} to run on {html.escape(record['device'])}")
-    worked_out = [profiles.estimate(chapter, gpu) for gpu in GPUS]
+    worked_out = [estimate(chapter, gpu) for gpu in GPUS]
     parts += [html.escape(str(found)) for found in worked_out if found is not None]
     return f'<p class="times">{"; ".join(parts)}.</p>'
 

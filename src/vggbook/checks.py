@@ -6,12 +6,13 @@ Each function returns the checked value in its plain Python type, so that a call
 
 from __future__ import annotations
 
+import argparse
 import math
 import zipfile
 from collections.abc import Collection
 from numbers import Integral, Real
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 
 def expected(name: str, value: object, what: str) -> str:
@@ -92,6 +93,16 @@ def whole_pair(name: str, value: Any, low: int | None = None) -> tuple[int, int]
     kind = f"a whole number{_range(low, None)}"
     needs(right, name, value, f"{kind}, or a pair (smaller, larger) of them")
     return int(values[0]), int(values[1])
+
+
+class Parser(argparse.ArgumentParser):
+    """The commands' argparse: what is wrong is one line, and the exit status 2."""
+
+    def fail(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
+
+    def error(self, message: str) -> NoReturn:
+        self.fail(f"{message} (--help lists the options)")
 
 
 def archive_damage(path: Path) -> str | None:

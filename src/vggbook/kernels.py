@@ -52,46 +52,32 @@ class Layer:
 
     def kernels(self, fusion: str, training: bool) -> Iterator[Kernel]:
         """The convolution, bias, ReLU and pooling, forward and then backward."""
-        code = self.pooled if training else 0  # a byte a pooled value says which of four it was
-        yield from {
-            "full": self._forward_full,
-            "conv": self._forward_conv,
-            "inductor": self._forward_inductor,
-            "eager": self._forward_eager,
-        }[fusion](code, training)
+        yield from self._forward(fusion, training)
         if training:
             yield from self._backward_pointwise(fusion)
             yield from self._backward_products(fused=fusion == "full")
 
-    def _forward_full(self, code: int, training: bool) -> Iterator[Kernel]:
-        name = "conv+bias+ReLU+pool" if self.pooled else "conv+bias+ReLU"
-        values = self.inputs + self.weights + (self.pooled or self.outputs)
-        yield self.kernel("forward", name, values, flops=self.flops, plus=code)
-
-    def _forward_conv(self, code: int, training: bool) -> Iterator[Kernel]:
-        values = self.inputs + self.weights + self.outputs
-        yield self.kernel("forward", "conv+bias+ReLU", values, flops=self.flops)
-        if self.pooled:
-            yield self.kernel("forward", "pool", self.outputs + self.pooled, plus=code)
-
-    def _forward_inductor(self, code: int, training: bool) -> Iterator[Kernel]:
-        values = self.inputs + self.weights + self.outputs
-        yield self.kernel("forward", "conv", values, flops=self.flops)
-        if not self.pooled:
-            yield self.kernel("forward", "bias+ReLU", 2 * self.outputs)
+    def _forward(self, fusion: str, training: bool) -> Iterator[Kernel]:
+        code = self.pooled if training else 0  # a byte a pooled value says which of four it was
+        read = self.inputs + self.weights
+        if fusion == "full":
+            name = "conv+bias+ReLU+pool" if self.pooled else "conv+bias+ReLU"
+            values = read + (self.pooled or self.outputs)
+            yield self.kernel("forward", name, values, flops=self.flops, plus=code)
             return
-        kept = self.outputs if training else 0  # the ReLU's output, for the backward pass
-        values = self.outputs + self.pooled + kept
-        yield self.kernel("forward", "bias+ReLU+pool", values, plus=code)
-
-    def _forward_eager(self, code: int, training: bool) -> Iterator[Kernel]:
-        values = self.inputs + self.weights + self.outputs
-        yield self.kernel("forward", "conv", values, flops=self.flops)
-        yield self.kernel("forward", "bias", 2 * self.outputs)
-        yield self.kernel("forward", "ReLU", 2 * self.outputs)
-        if self.pooled:  # its indices are int64
-            values = self.outputs + self.pooled
-            yield self.kernel("forward", "pool", values, plus=8 * self.pooled)
+        name = "conv+bias+ReLU" if fusion == "conv" else "conv"
+        yield self.kernel("forward", name, read + self.outputs, flops=self.flops)
+        if fusion == "inductor" and self.pooled:
+            kept = self.outputs if training else 0  # the ReLU's output, for the backward pass
+            values = self.outputs + self.pooled + kept
+            yield self.kernel("forward", "bias+ReLU+pool", values, plus=code)
+            return
+        pointwise = {"conv": [], "inductor": ["bias+ReLU"], "eager": ["bias", "ReLU"]}
+        for name in pointwise[fusion]:
+            yield self.kernel("forward", name, 2 * self.outputs)
+        if self.pooled:
+            indices = 8 * self.pooled if fusion == "eager" else code  # int64
+            yield self.kernel("forward", "pool", self.outputs + self.pooled, plus=indices)
 
     def _backward_pointwise(self, fusion: str) -> Iterator[Kernel]:
         """Gradients of pooling, ReLU and bias; "full" has them in the products."""

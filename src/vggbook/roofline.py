@@ -106,12 +106,8 @@ class Roofline:
                 flops, size, floor, memory = rows.get(k.layer, (0.0, 0.0, 0.0, 0.0))
                 seconds = k.seconds(self.device)
                 waiting = seconds if k.bound(self.device) == "memory" else 0.0
-                rows[k.layer] = (
-                    flops + k.flops,
-                    size + k.bytes,
-                    floor + seconds,
-                    memory + waiting,
-                )
+                sums = flops + k.flops, size + k.bytes, floor + seconds, memory + waiting
+                rows[k.layer] = sums
         return rows
 
 
@@ -158,9 +154,8 @@ def roofline(
                 pooled = math.prod(after.output_shape)
             layer = _layer(row, shape, pooled, batch, first=not steps, device=machine)
             fully = row.kind == "fc"
-            steps.append(
-                list(layer.products(training) if fully else layer.kernels(fusion, training))
-            )
+            own = layer.products(training) if fully else layer.kernels(fusion, training)
+            steps.append(list(own))
         shape = row.output_shape
     kernels = [k for step in steps for k in step if k.phase == "forward"]
     kernels += [k for step in reversed(steps) for k in step if k.phase == "backward"]

@@ -1,7 +1,8 @@
-"""A stopwatch, and the two ceilings of a machine by measurement."""
+"""A stopwatch, a machine's cores, and its two ceilings by measurement."""
 
 from __future__ import annotations
 
+import os
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,13 @@ class Device:
     def ridge(self) -> float:
         """FLOPs a byte above which arithmetic limits, below which memory does."""
         return self.flops / self.bandwidth
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def stopwatch(

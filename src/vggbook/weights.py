@@ -81,7 +81,11 @@ FAMILIES = {
     ),
 }
 _TORCHVISION = {"vgg11": "A", "vgg13": "B", "vgg16": "D", "vgg19": "E"}
-_TORCH7 = {"classifier.1.": "classifier.0.", "classifier.4.": "classifier.3."}
+_TORCH7 = {  # Johnson's files count the layers of Torch 7
+    f"classifier.{old}.{part}": f"classifier.{new}.{part}"
+    for old, new in ((1, 0), (4, 3))
+    for part in ("weight", "bias")
+}
 _WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile prepend
 _OWN_KEYS = {"model", "recipe", "mean", "classes"}  # of the files of vggbook.train
 
@@ -120,13 +124,14 @@ def _guess(state: Mapping[str, Tensor]) -> Config | None:
     weights = [t for key, t in state.items() if key.startswith("features.") and t.ndim == 4]
     found = [(t.shape[0], t.shape[2]) for t in weights]  # output channels, side of the kernel
     for config in CONFIGS.values() if found else ():
-        rows = walk(config, 1, width=found[0][0] / _first_channels(config))
+        rows = walk(config, 1, width=found[0][0] / first_channels(config))
         if found == [(r.output_shape[0], r.kernel) for r in rows if r.kind == "conv"]:
             return config
     return None
 
 
-def _first_channels(config: Config) -> int:
+def first_channels(config: Config) -> int:
+    """Output channels of the first convolution, at width 1."""
     return next(layer.channels for layer in config.layers if isinstance(layer, Conv))
 
 
@@ -179,7 +184,8 @@ def _read(path: Path) -> _File:
         raise ValueError(f"{path.name}: holds a {kind}, a state dict of tensors is needed")
     state = _unwrapped(dict(state))
     if "classifier.1.weight" in state and "classifier.0.weight" not in state:
-        return _File(_renamed(state, _TORCH7), "authors")  # Johnson's count the layers of Torch 7
+        renamed = {_TORCH7.get(key, key): tensor for key, tensor in state.items()}
+        return _File(renamed, "authors")
     return _File(state, "torchvision" if FILE_NAME.match(path.name) else None)
 
 
@@ -190,37 +196,21 @@ def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _renamed(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
-    renamed = {}
-    for key, tensor in state.items():
-        old = next((old for old in prefixes if key.startswith(old)), "")
-        renamed[prefixes.get(old, "") + key.removeprefix(old)] = tensor
-    return renamed
-
-
 def _unpickle(path: Path) -> Any:
     """What torch.save wrote, tensors and plain containers only."""
-    _check_start(path)
-    for mmap in (True, False):  # files of before torch 1.6, torchvision's among them, have no map
-        try:
-            return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
-        except Exception as error:  # torch raises half a dozen kinds for a damaged file
-            if mmap and "mmap" in str(error):
-                continue
-            raise ValueError(f"{path.name}: {_refusal(error)}") from None
-    raise AssertionError("one of the two ways returns or raises")
-
-
-def _check_start(path: Path) -> None:
-    """Refuse what torch.save cannot have written: it makes zip archives, once made pickles."""
     with open(path, "rb") as file:
         start = file.read(40)
     if not start:
         raise ValueError(f"{path.name}: is empty: expected a weights file")
-    if not start.startswith((b"PK", b"\x80")):
+    archive = start.startswith(b"PK")
+    if not archive and not start.startswith(b"\x80"):  # a pickle, of before torch 1.6
         raise ValueError(f"{path.name}: is no weights file: it starts with {start!r}")
-    if start.startswith(b"PK") and (damage := archive_damage(path)):
+    if archive and (damage := archive_damage(path)):
         raise ValueError(f"{path.name}: {_refusal(damage)}")
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
+    except Exception as error:  # torch raises half a dozen kinds for a damaged file
+        raise ValueError(f"{path.name}: {_refusal(error)}") from None
 
 
 def _refusal(error: Exception | str) -> str:
@@ -285,13 +275,12 @@ def _network(file: _File, config: str | Config | None, image_size: int, path: Pa
         state = caffe_state(state, resolve(config))
     net = resolve(config) if config else _guess(state)
     if net is None:
-        raise ValueError(
-            f"config=None: the shapes in {path.name} are those of no configuration; name one"
-        )
+        unknown = f"the shapes in {path.name} are those of no configuration"
+        raise ValueError(f"config=None: {unknown}; name one")
     first = state.get("features.0.bias")
     last = state.get(f"classifier.{3 * len(net.fc)}.bias")
     classes = 1000 if last is None else len(last)
-    width = 1.0 if first is None else len(first) / _first_channels(net)
+    width = 1.0 if first is None else len(first) / first_channels(net)
     batch_norm = any(key.endswith("running_mean") for key in state)
     model = build(net, classes, batch_norm, width, image_size, device="meta")
     if path.suffix == ".caffemodel":  # its blobs are flat here

@@ -1,8 +1,6 @@
 """What the pages need and training does not: claims, figures, photographs, profiles, results."""
 
-from .progress import progress
-
-__all__ = ["miniature", "progress"]
+__all__ = ["miniature"]
 
 
 def __getattr__(name: str) -> object:

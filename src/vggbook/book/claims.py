@@ -15,26 +15,16 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from ..checks import choice
-from ..checks import expected as wording
+from ..checks import choice, needs
 from ..paper import FOLDER, PaperDataError, read
 from .compare import mismatch, plain, short
+from .html import in_a_notebook
 
-KINDS = ("arithmetic", "structural", "protocol", "empirical")
-STATUSES = (
-    "derived",
-    "verified",
-    "implemented",
-    "reproduced",
-    "opposite",
-    "undecided",
-    "quoted",
-    "open",
-)
 # What an experiment of ours can say; the last two let a value differ from the paper's.
 OUTCOMES = ("reproduced", "opposite", "undecided")
+STATUSES = ("derived", "verified", "implemented", *OUTCOMES, "quoted", "open")
 CLAIM_MIME = "application/vnd.vggbook.claim+json"
-_DEFAULT = {
+KINDS = {  # and the status that a passing check gives by default
     "arithmetic": "derived",
     "structural": "verified",
     "protocol": "implemented",
@@ -71,7 +61,7 @@ class Claim:
     @property
     def status(self) -> str:
         """What a passing check gives by default, by kind."""
-        return _DEFAULT[self.kind]
+        return KINDS[self.kind]
 
     def check(
         self, value: Any, *, part: bool = False, status: str | None = None, evidence: str = ""
@@ -87,19 +77,15 @@ class Claim:
         paper's. "reproduced", "opposite" and "undecided" need ``evidence``: where the numbers are.
         """
         status = choice("status", status or self.status, STATUSES[:-1])
-        if status in OUTCOMES and not evidence:
-            raise ValueError(wording("evidence", evidence, _EVIDENCE))
+        needs(status not in OUTCOMES or bool(evidence), "evidence", evidence, _EVIDENCE)
         found, expected = plain(value), self.value
         if part:
             if not (isinstance(found, dict) and isinstance(expected, dict) and found):
-                raise ValueError(
-                    f"part=True needs a dict with some of the keys of {self.id}: {self.keys}"
-                )
-            unknown = [key for key in map(str, found) if key not in self.keys]
-            if unknown:
-                raise ClaimError(
-                    f"{self.id}: no key {unknown[0]!r}; the claim has {', '.join(self.keys)}"
-                )
+                needed = f"a dict with some of the keys of {self.id}: {self.keys}"
+                raise ValueError(f"part=True needs {needed}")
+            if unknown := [key for key in map(str, found) if key not in self.keys]:
+                has = ", ".join(self.keys)
+                raise ClaimError(f"{self.id}: no key {unknown[0]!r}; the claim has {has}")
             expected = {key: item for key, item in expected.items() if str(key) in map(str, found)}
         problem = mismatch(found, expected, "")
         if problem and status not in OUTCOMES[1:]:
@@ -121,8 +107,7 @@ class Claim:
             raise ValueError(
                 f"{self.id} is {self.kind}, not empirical: check a computed value with check()"
             )
-        if not evidence:
-            raise ValueError(wording("evidence", evidence, _EVIDENCE))
+        needs(bool(evidence), "evidence", evidence, _EVIDENCE)
         return Result(self, status, plain(found), self.keys, evidence)._publish()
 
     def quote(self) -> Result:
@@ -151,12 +136,9 @@ class Result:
         count = _anchors[self.claim.id]
         place = f"-{count}" if count > 1 else ""
         shown = replace(self, anchor=f"claim-{self.claim.id}{place}")
-        try:
-            from IPython import get_ipython
+        if in_a_notebook():
             from IPython.display import display
-        except ImportError:
-            return shown
-        if getattr(get_ipython(), "kernel", None) is not None:
+
             display(shown.bundle(), raw=True)
         return shown
 
@@ -206,15 +188,12 @@ class Claims(tuple):
     def __getitem__(self, key: Any) -> Any:
         if not isinstance(key, str):
             return super().__getitem__(key)
-        for claim in self:
-            if claim.id == key:
-                return claim
-        near = difflib.get_close_matches(key, [claim.id for claim in self], n=3, cutoff=0.4)
-        raise KeyError(
-            f"no claim {key!r}"
-            + (f"; near: {', '.join(near)}" if near else "")
-            + f"; there are {len(self)}, see claims()"
-        )
+        known = {claim.id: claim for claim in self}
+        if key in known:
+            return known[key]
+        near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+        hint = f"; near: {', '.join(near)}" if near else ""
+        raise KeyError(f"no claim {key!r}{hint}; there are {len(self)}, see claims()")
 
 
 def load_claims(path: str | os.PathLike) -> Claims:
@@ -228,29 +207,24 @@ def load_claims(path: str | os.PathLike) -> Claims:
     found: dict[str, Claim] = {}
     for entry, node in zip(entries, nodes["claims"].value):
         where = f"{name}, line {node.start_mark.line + 1}"
-        missing = {"id", "section", "topic", "value", "statement", "kind"} - set(
-            entry if isinstance(entry, dict) else ()
-        )
-        if missing:
+        given = set(entry) if isinstance(entry, dict) else set()
+        if missing := {"id", "section", "topic", "value", "statement", "kind"} - given:
             raise PaperDataError(f"{where}: entry lacks {', '.join(sorted(missing))}")
         if entry["kind"] not in KINDS:
             kind = f"kind {entry['kind']!r} of {entry['id']}"
             raise PaperDataError(f"{where}: {kind} is not one of {', '.join(KINDS)}")
         if entry["id"] in found:
             raise PaperDataError(f"{where}: id {entry['id']!r} appears twice")
-        unknown = set(entry) - set(Claim.__dataclass_fields__)
-        if unknown:
+        if unknown := given - set(Claim.__dataclass_fields__):
             raise PaperDataError(f"{where}: unknown field {min(unknown)!r}")
-        found[entry["id"]] = Claim(
-            **{**entry, "section": str(entry["section"]), "source": tuple(entry.get("source", ()))}
-        )
+        plain_types = {"section": str(entry["section"]), "source": tuple(entry.get("source", ()))}
+        found[entry["id"]] = Claim(**entry | plain_types)
     tally = Counter(claim.kind for claim in found.values()) + Counter(total=len(found))
     for key, count in (data.get("counts") or {}).items():
         if tally[key] != count:
             line = next(k.start_mark.line for k, _ in nodes["counts"].value if k.value == key) + 1
-            raise PaperDataError(
-                f"{name}, line {line}: {tally[key]} claims, but counts.{key} says {count}"
-            )
+            says = f"{tally[key]} claims, but counts.{key} says {count}"
+            raise PaperDataError(f"{name}, line {line}: {says}")
     return Claims(found.values())
 
 

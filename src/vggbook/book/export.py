@@ -23,12 +23,13 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import fuse_conv_bn_weights
 
+from .. import checks
 from ..checks import needs
-from ..checks import whole as whole_number
-from ..configs import CONFIGS, Conv
+from ..configs import CONFIGS
 from ..model import Network, build
-from ..weights import Preprocessing
+from ..weights import Preprocessing, first_channels
 
 FORMAT = "vggbook net 1"
 LARGEST = 40_000_000  # weights; a page cannot hold the full-width nets
@@ -39,15 +40,12 @@ class NetFileError(ValueError):
     """A file does not hold an exported net; the message says which file, and why."""
 
 
-def _folded(conv: nn.Conv2d, norm: nn.BatchNorm2d | None) -> tuple[Tensor, Tensor]:
-    """Weights and biases of a convolution, the batch normalisation after it folded in."""
-    assert conv.bias is not None
+def _folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Any]:
+    """Weights and biases of a convolution, the batch normalisation after it, if any, folded in."""
     if norm is None:
         return conv.weight, conv.bias
-    assert norm.running_mean is not None and norm.running_var is not None
-    factor = norm.weight / torch.sqrt(norm.running_var + norm.eps)  # (out,)
-    weight = conv.weight * factor.view(-1, 1, 1, 1)  # (out, in, k, k)
-    return weight, norm.bias + (conv.bias - norm.running_mean) * factor
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    return fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
 
 
 def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tensor | None]]:
@@ -97,8 +95,10 @@ def _packed(parts: list[np.ndarray], kind: str) -> str:
     return base64.b64encode(squeeze.compress(data) + squeeze.flush()).decode("ascii")
 
 
-def _unpacked(text: str, kind: str) -> np.ndarray:
-    return np.frombuffer(zlib.decompress(base64.b64decode(text), -15), dtype=kind)
+def _unpacked(text: str, kind: str) -> Tensor:
+    """The numbers that :func:`_packed` was given, as float32, in one row."""
+    numbers = np.frombuffer(zlib.decompress(base64.b64decode(text), -15), dtype=kind)
+    return torch.from_numpy(numbers.astype(np.float32))
 
 
 def describe(
@@ -120,7 +120,7 @@ def describe(
     if not isinstance(net, Network):
         kind = type(net).__name__
         raise TypeError(f"net is a {kind}: expected a network of vggbook.build")
-    whole_number("levels", levels, 1, 127)
+    checks.whole("levels", levels, 1, 127)
     layers, whole, scales, biases = [], [], [], []
     for layer, weight, bias in _layers(net):
         layers.append(layer)
@@ -130,16 +130,11 @@ def describe(
             scales.append(scale)
             biases.append(bias.detach().float().numpy())
     outputs = layers[-1]["out"]
-    needs(
-        len(classes) == outputs,
-        "classes",
-        len(classes),
-        f"a name for each of the {outputs} outputs",
-    )
+    named = f"a name for each of the {outputs} outputs"
+    needs(len(classes) == outputs, "classes", len(classes), named)
     count = sum(part.size for part in whole)
-    needs(
-        count <= LARGEST, "net", f"{count:,} weights", f"at most {LARGEST:,}: build a narrower one"
-    )
+    small = f"at most {LARGEST:,}: build a narrower one"
+    needs(count <= LARGEST, "net", f"{count:,} weights", small)
     text = _packed(whole, "<i1")
     return {
         "format": FORMAT,
@@ -183,9 +178,8 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise NetFileError(f"{path.name}: no exported net, its format is not {FORMAT!r}")
     if hashlib.sha256(data["weights"].encode("ascii")).hexdigest() != data["sha256"]:
-        raise NetFileError(
-            f"{path.name}: the weights do not fit their checksum; export the net again"
-        )
+        damaged = "the weights do not fit their checksum; export the net again"
+        raise NetFileError(f"{path.name}: {damaged}")
     return data
 
 
@@ -194,33 +188,24 @@ def read(path: str | os.PathLike) -> Network:
     data = load(path)
     convs = [layer for layer in data["layers"] if layer["kind"] == "conv"]
     config = CONFIGS[data["config"]]
-    first = next(layer for layer in config.layers if isinstance(layer, Conv))
-    width = convs[0]["out"] / first.channels
+    width = convs[0]["out"] / first_channels(config)
     hidden = [layer["out"] for layer in data["layers"] if layer["kind"] == "fc"][:-1]
     config = replace(config, fc=tuple(round(out / width) for out in hidden))
     net = build(
         config, len(data["classes"]), width=width, image_size=tuple(data["size"]), init="torch"
     )
-    whole, scales, biases = (
-        _unpacked(data[key], kind)
-        for key, kind in (("weights", "<i1"), ("scales", "<f4"), ("biases", "<f4"))
-    )
-    at, channel = 0, 0
     modules = [module for module in net.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
-    needs(
-        sum(module.weight.numel() for module in modules) == len(whole),
-        "path",
-        str(path),
-        f"the layers of {config.name} at width {width:g}",
-    )
-    for module in modules:
-        out, size = module.weight.shape[0], module.weight.numel()
-        rows = torch.from_numpy(whole[at : at + size].astype(np.float32)).view(out, -1)
-        scale = torch.from_numpy(scales[channel : channel + out].copy())
-        module.weight.data = (rows * scale[:, None]).view_as(module.weight)
-        assert module.bias is not None
-        module.bias.data = torch.from_numpy(biases[channel : channel + out].copy())
-        at, channel = at + size, channel + out
+    sizes = [module.weight.numel() for module in modules]
+    outputs = [len(module.weight) for module in modules]
+    whole = _unpacked(data["weights"], "<i1")
+    layers = f"the layers of {config.name} at width {width:g}"
+    needs(sum(sizes) == len(whole), "path", str(path), layers)
+    scales = _unpacked(data["scales"], "<f4").split(outputs)
+    biases = _unpacked(data["biases"], "<f4").split(outputs)
+    for module, numbers, scale, bias in zip(modules, whole.split(sizes), scales, biases):
+        weight = numbers.view(len(scale), -1) * scale[:, None]  # (out, in k k)
+        module.weight.data = weight.view_as(module.weight)
+        module.bias = nn.Parameter(bias)
     means = tuple(data["mean"]), tuple(data["std"])
     net.preprocessing = Preprocessing(data["name"], *means, bgr=data["bgr"])
     net.classes = tuple(data["classes"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from .html import in_a_notebook
+
 # One colour a meaning. Each has a contrast of at least 3 to both themes' grounds (a test measures
 # it); within a family they differ for colour-blind readers too. Name by label or marker as well,
 # never by colour alone.
@@ -85,15 +87,10 @@ def use_style() -> None:
             "svg.hashsalt": "vggbook",  # equal figures give equal files
         }
     )
-    try:
-        from IPython import get_ipython
+    if in_a_notebook():
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
 
-        if getattr(get_ipython(), "kernel", None) is not None:
-            from matplotlib_inline.backend_inline import set_matplotlib_formats
-
-            set_matplotlib_formats("svg")
-    except ImportError:
-        pass
+        set_matplotlib_formats("svg")
 
 
 def show_image(ax: Any, image: Any, title: str = "") -> None:

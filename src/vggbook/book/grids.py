@@ -10,6 +10,8 @@ from pathlib import Path
 from . import recorded
 from .recorded import ResultError
 
+PARTS = ("run", "design", "errors", "seconds", "curve")  # what the recorded JSON of a run holds
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -47,9 +49,8 @@ class Grid:
                 raise ResultError(f"{name}, seed {seed}: this run is missing")
             tests = self.runs[name, seed]["errors"]
             if test not in tests:
-                raise ResultError(
-                    f"{name}, seed {seed}: no test {test!r}; there are {', '.join(tests)}"
-                )
+                there = ", ".join(tests)
+                raise ResultError(f"{name}, seed {seed}: no test {test!r}; there are {there}")
             found.append(tests[test][k])
         return found
 
@@ -66,13 +67,9 @@ def load(folder: str | Path) -> Grid:
     first: tuple[str, dict] | None = None
     for path in sorted(where.glob("*_seed*.json")):
         record = recorded.read(path)
-        lacks = [
-            key for key in ("run", "design", "errors", "seconds", "curve") if key not in record
-        ]
-        if lacks:
-            raise ResultError(
-                f"{path.name}: {', '.join(lacks)} is missing: expected a run of a grid"
-            )
+        if lacks := [key for key in PARTS if key not in record]:
+            missing = f"{', '.join(lacks)} is missing"
+            raise ResultError(f"{path.name}: {missing}: expected a run of a grid")
         key = (record["run"]["name"], record["run"]["seed"])
         if key in runs:
             raise ResultError(f"{path.name} and {files[key]} both hold {key[0]}, seed {key[1]}")
@@ -80,10 +77,8 @@ def load(folder: str | Path) -> Grid:
         for field in sorted({*record["design"], *first[1]}):
             here, there = record["design"].get(field), first[1].get(field)
             if here != there:
-                raise ResultError(
-                    f"runs of two plans: {field} is {here!r} in {path.name}, "
-                    f"{there!r} in {first[0]}"
-                )
+                both = f"{here!r} in {path.name}, {there!r} in {first[0]}"
+                raise ResultError(f"runs of two plans: {field} is {both}")
         runs[key] = record
         files[key] = path.name
     if first is None:

@@ -1,11 +1,18 @@
-"""Tables as a page shows them: words in the first column, numbers in the others."""
+"""What a notebook shows: tables, with words in the first column and numbers in the others."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from html import escape
 
 from ..checks import expected, needs
+
+
+def in_a_notebook() -> bool:
+    """Whether this process is a Jupyter kernel: JupyterLab, VS Code, Colab."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    return getattr(shell, "kernel", None) is not None
 
 
 def _text(value: object) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
@@ -19,25 +18,13 @@ from torch import Tensor
 
 from ..checks import needs
 from ..model import Network, build
+from ..weights import Preprocessing
 from . import recorded
 
 
 class MiniatureError(ValueError):
     """A miniature's file is missing or is not the one that was recorded; the message says which
     file."""
-
-
-@dataclass(frozen=True)
-class Preprocessing:
-    """Pixels as the net was trained on them: RGB of 0..255 minus the mean, times ``gain``."""
-
-    mean: tuple[float, float, float]
-    gain: float
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """(N, 3, H, W) of 0..255, any type -> float32 of the same shape."""
-        mean = torch.tensor(self.mean, device=images.device)
-        return (images.float() - mean[:, None, None]) * self.gain
 
 
 def folder() -> Path:
@@ -90,7 +77,7 @@ def miniature(name: str, where: Path | None = None) -> Network:
         entry["config"], len(entry["classes"]), width=entry["width"], image_size=entry["crop"]
     )
     net.load_state_dict(_weights(where / f"{name}.pt", entry["sha256"]))
-    net.preprocessing = Preprocessing(tuple(entry["mean"]), entry["gain"])
+    net.preprocessing = Preprocessing(name, tuple(entry["mean"]), (1 / entry["gain"],) * 3)
     net.classes = tuple(entry["classes"])
     net.provenance = {key: value for key, value in entry.items() if key != "classes"}
     return net.eval()

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import os
 import platform
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -14,22 +13,19 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+from typing import Any
+
+from ..timing import cores
 
 
-def _output(*command: str) -> str:
-    """What a program prints; empty where it is absent or fails."""
+def _output(*command: str, environment: dict[str, str] | None = None) -> str | None:
+    """What a program prints; None where it is absent or fails."""
+    how: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8"}
     try:
-        r = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
+        r = subprocess.run(command, **how, env=environment, timeout=60)
     except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return r.stdout.strip() if r.returncode == 0 else ""
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        return None
+    return r.stdout.strip() if r.returncode == 0 else None
 
 
 def processor() -> str:
@@ -51,11 +47,8 @@ def device() -> str:
     """The machine in words: the GPU where the driver names one, else the processor. PyTorch is not
     imported.
     """
-    if shutil.which("nvidia-smi"):
-        names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
-        if names and names[0].strip():
-            return names[0].strip()
-    return processor()
+    names = _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader")
+    return names.splitlines()[0].strip() if names else processor()
 
 
 def version(name: str) -> str:
@@ -81,14 +74,7 @@ def git(root: Path, *words: str) -> str | None:
     environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
 
     def run(*arguments: str) -> str | None:
-        command = ["git", "-C", str(root), *arguments]
-        try:
-            r = subprocess.run(
-                command, env=environment, capture_output=True, text=True, encoding="utf-8"
-            )
-        except OSError:
-            return None
-        return r.stdout.strip() if r.returncode == 0 else None
+        return _output("git", "-C", str(root), *arguments, environment=environment)
 
     top = run("rev-parse", "--show-toplevel")
     if not top or not Path(top).is_dir() or not os.path.samefile(top, root):

@@ -39,17 +39,14 @@ def read(path: str | os.PathLike) -> dict:
     except FileNotFoundError:
         raise ResultError(f"no recorded result {path.name!r} in {path.parent}") from None
     except json.JSONDecodeError as error:
-        raise ResultError(
-            f"{path.name}, line {error.lineno}, column {error.colno}: {error.msg}"
-        ) from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise ResultError(f"{path.name}, {where}: {error.msg}") from None
     except UnicodeDecodeError as error:
-        raise ResultError(
-            f"{path.name}: not a text file ({error.reason} at byte {error.start})"
-        ) from None
+        what = f"not a text file ({error.reason} at byte {error.start})"
+        raise ResultError(f"{path.name}: {what}") from None
     if not isinstance(data, dict):
-        raise ResultError(
-            f"{path.name}, line 1: a JSON object is needed, this is a {type(data).__name__}"
-        )
+        what = f"a JSON object is needed, this is a {type(data).__name__}"
+        raise ResultError(f"{path.name}, line 1: {what}")
     given = data.get("provenance")
     missing = [key for key in PROVENANCE if not isinstance(given, dict) or key not in given]
     if missing:
@@ -72,6 +69,5 @@ def load(pattern: str) -> list[dict]:
 def source(result: dict) -> str:
     """One line that tells where a recorded number comes from: file, device, date, commit."""
     p = result["provenance"]
-    return (
-        f"results/{result['file']}: {p['device']}, {p['date']}, commit {p['commit'] or 'unknown'}"
-    )
+    commit = p["commit"] or "unknown"
+    return f"results/{result['file']}: {p['device']}, {p['date']}, commit {commit}"

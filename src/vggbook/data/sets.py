@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..checks import choice
+from ..checks import choice, needs
 from ..inputs import Images
 from .crops import isotropic_resize, take
 from .files import UnreadableImage, load_image, rgb_tensor
@@ -81,9 +81,16 @@ class Fetched(NamedTuple):
 
 
 def fetch(
-    dataset: Any, indices: Sequence[int], *, on_error: str = "error", size: int | None = None
+    dataset: Any,
+    indices: Sequence[int],
+    *,
+    on_error: str = "error",
+    size: int | None = None,
+    classes: int | None = None,
 ) -> Fetched:
     """Images and checked labels of any data set, rescaled to smallest side `size` where given.
+
+    classes: how many there are, for a set that has no `.classes`.
 
     on_error: an unreadable image is an "error" (`UnreadableImage`), or it is left out ("skip"; none
     may be left then). ValueError where there is no label, or none of the set's classes.
@@ -108,7 +115,7 @@ def fetch(
             kept.append(i)
         labels = torch.tensor(found, dtype=torch.int64)
         images = images if size is None else isotropic_resize(images, size)
-    _check_labels(labels, kept, len(dataset.classes))
+    _check_labels(labels, kept, classes or len(dataset.classes))
     return Fetched(images, labels, kept, skipped)
 
 
@@ -132,8 +139,9 @@ def fetch_blocks(
 
 def _pair_of(dataset: Any, index: int) -> tuple[Tensor, int]:
     item = dataset[index]
-    if not isinstance(item, tuple | list) or len(item) != 2 or item[1] is None:
-        raise ValueError(f"dataset[{index}] has no label: expected (image, label)")
+    right = isinstance(item, tuple | list) and len(item) == 2 and item[1] is not None
+    what = "(image, label); only predict() works without labels"
+    needs(right, f"dataset[{index}]", type(item).__name__, what)
     image, label = item
     return image if isinstance(image, Tensor) else rgb_tensor(image), int(label)
 

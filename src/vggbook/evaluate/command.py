@@ -9,26 +9,19 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
-from torch import distributed as dist
 
-from ..checks import expected
+from ..checks import Parser, expected
 from ..configs import CONFIGS
 from ..data import open_dataset
 from ..model import Network
+from ..train.machine import process_group
 from ..weights import FAMILIES, load_weights
 from .errors import Evaluation, evaluate
 from .posteriors import AVERAGES, METHODS
 from .printed import paper_rows
-
-
-class _Parser(argparse.ArgumentParser):
-    """Ends with one line and exit status 2 where something is wrong."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: error: {' '.join(message.split())}\n")
 
 
 def _whole(text: str) -> int:
@@ -48,8 +41,8 @@ def _device(text: str) -> str:
     return text
 
 
-def _parser() -> _Parser:
-    parser = _Parser(prog="python -m vggbook.evaluate", description=main.__doc__)
+def _parser() -> Parser:
+    parser = Parser(prog="python -m vggbook.evaluate", description=main.__doc__)
     add = parser.add_argument
     whole: dict[str, Any] = {"type": _whole, "metavar": "N"}
     add("--data", required=True, help="folder with val/class/image inside, or such a val itself")
@@ -169,23 +162,17 @@ def main(argv: Sequence[str] | None = None) -> Evaluation:
     args.command = shlex.join(["python", "-m", "vggbook.evaluate", *words])
     if args.sha256 and len(args.sha256) != len(args.weights):
         what = f"a checksum for each of the {len(args.weights)} files of --weights"
-        parser.error(expected("--sha256", args.sha256, what))
-    spread = "WORLD_SIZE" in os.environ and "RANK" in os.environ
+        parser.fail(expected("--sha256", args.sha256, what))
     device = args.device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         for file in filter(None, (args.json, args.save)):
             _try_to_write(Path(file))
-        if spread:
-            if device == "cuda":
-                torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
-            dist.init_process_group("nccl" if device == "cuda" else "gloo")
-        try:
+        if device == "cuda" and "RANK" in os.environ:  # torchrun's: a GPU each
+            torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        with process_group(torch.device(device)):
             configs, result = _evaluate(args, device)
-        finally:
-            if spread:
-                dist.destroy_process_group()
         if int(os.environ.get("RANK", 0)) == 0:
             _report(args, configs, result)
     except (ValueError, OSError) as error:
-        parser.error(str(error))
+        parser.fail(str(error))
     return result

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch import distributed as dist
+from tqdm import tqdm
 
 from ..checks import choice, needs, whole
 from ..data import UnreadableImage, fetch
+from ..train.machine import world
 from .posteriors import count_classes, network_list, predict
 
 
@@ -65,24 +67,6 @@ class Evaluation:
         return f"{errors} ({self.n:,} images, {len(self.classes)} classes{skipped})"
 
 
-class _Labelled:
-    """Any sequence of (image, label) as a data set; an item without a label is a ValueError."""
-
-    def __init__(self, dataset: Any, classes: tuple[Any, ...]) -> None:
-        self.dataset = dataset
-        self.classes = classes
-
-    def __len__(self) -> int:
-        return len(self.dataset)
-
-    def __getitem__(self, index: int) -> Any:
-        item = self.dataset[index]
-        right = isinstance(item, tuple | list) and len(item) == 2 and item[1] is not None
-        what = "(image, label): an error needs labels; predict() works without"
-        needs(right, f"dataset[{index}]", type(item).__name__, what)
-        return item
-
-
 def _gathered(
     counts: Tensor, skipped: Mapping[int, str], device: torch.device
 ) -> tuple[Tensor, dict[int, str]]:
@@ -126,23 +110,17 @@ def evaluate(
     needs(len(dataset) > 0, "images of dataset", len(dataset), "at least one")
     whole("block", block, low=1)
     choice("on_error", on_error, ("error", "skip"))
-    source = dataset if hasattr(dataset, "batch") else _Labelled(dataset, names)
-    spread = dist.is_available() and dist.is_initialized()
-    rank = dist.get_rank() if spread else 0
-    world = dist.get_world_size() if spread else 1
+    rank, processes = world()
     confusion = torch.zeros(classes, classes, dtype=torch.int64)
     hits5 = torch.zeros(classes, dtype=torch.int64)
     skipped: dict[int, str] = {}
-    starts: Iterable[int] = range(rank * block, len(dataset), world * block)
     if progress is None:
         progress = sys.stderr.isatty() and rank == 0
-    if progress:
-        from tqdm import tqdm
-
-        starts = tqdm(starts, unit=" blocks", desc=f"{method} {scales}")
-    for start in starts:
+    starts = range(rank * block, len(dataset), processes * block)
+    bar = tqdm(starts, f"{method} {scales}", unit=" blocks", disable=not progress)
+    for start in bar:
         indices = list(range(start, min(start + block, len(dataset))))
-        images, found, _, unread = fetch(source, indices, on_error=on_error)
+        images, found, _, unread = fetch(dataset, indices, on_error=on_error, classes=classes)
         skipped.update(unread)
         labels = found.cpu()
         if not len(labels):
@@ -152,12 +130,11 @@ def evaluate(
         confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)
         among = (best == labels[:, None]).any(1)  # (n,)
         hits5 += torch.bincount(labels[among], minlength=classes)
-    if spread:
+    if processes > 1:
         device = next(nets[0].parameters()).device
         counts = torch.cat((confusion, hits5[:, None]), 1)  # (K, K + 1)
         counts, skipped = _gathered(counts, skipped, device)
-        confusion = counts[:, :-1]
-        hits5 = counts[:, -1]
+        confusion, hits5 = counts[:, :-1], counts[:, -1]
     if not confusion.any():
         raise UnreadableImage(f"none of {len(dataset)} images: {next(iter(skipped.values()))}")
     return Evaluation(confusion, hits5, names, dict(sorted(skipped.items())))

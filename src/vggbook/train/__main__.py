@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import fields
-from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from ..checks import needs, whole
+from ..checks import Parser, needs, whole
 from ..data import ShapesDataset, in_memory, open_dataset
 from .checkpoint import CheckpointError, Run, locked
 from .loop import fit
-from .machine import choose_device, choose_precision, world
+from .machine import choose_device, choose_precision, process_group, world
 from .options import PRECISIONS, Options
 from .recipe import Recipe
 from .sources import trained
@@ -26,13 +23,6 @@ from .state import Diverged
 
 SETS = ("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder")
 PASSED_ON = ("mean", "precision", "compile", "micro_batch", "workers", "on_error", "save_minutes")
-
-
-class Parser(argparse.ArgumentParser):
-    """argparse, with one line for an error."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (--help lists the options)\n")
 
 
 def parser() -> Parser:
@@ -116,20 +106,6 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
     return recipe, options
 
 
-@contextlib.contextmanager
-def process_group(device: torch.device) -> Iterator[None]:
-    """Under torchrun: the processes know each other."""
-    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
-        yield
-        return
-    backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, timeout=timedelta(hours=2))  # a pass for the mean may be long
-    try:
-        yield
-    finally:
-        dist.destroy_process_group()
-
-
 def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], dict[str, str]]:
     """The training and the validation set, and the images that could not be read into memory."""
     if args.data == "shapes":
@@ -175,8 +151,7 @@ def main(argv: list[str] | None = None) -> Run:
     except KeyboardInterrupt:
         p.exit(130, f"{p.prog}: interrupted; the same command goes on from {args.out}\n")
     except (OSError, ValueError, CheckpointError, Diverged, torch.cuda.OutOfMemoryError) as error:
-        reason = " ".join(str(error).split())
-        p.exit(2, f"{p.prog}: {type(error).__name__}: {reason}\n")
+        p.fail(f"{type(error).__name__}: {error}")
 
 
 if __name__ == "__main__":

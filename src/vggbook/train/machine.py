@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..checks import choice, expected, needs
+from ..timing import cores
 from .dropout import KeyedDropout
 from .options import PRECISIONS
 from .recipe import Recipe
@@ -65,11 +67,21 @@ def share_threads(processes: int) -> None:
     OMP_NUM_THREADS says otherwise."""
     if "OMP_NUM_THREADS" in os.environ:
         return
-    if hasattr(os, "sched_getaffinity"):
-        cores = len(os.sched_getaffinity(0))
-    else:
-        cores = os.cpu_count() or 1
-    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores // processes)))
+    torch.set_num_threads(max(1, min(torch.get_num_threads(), cores() // processes)))
+
+
+@contextlib.contextmanager
+def process_group(device: torch.device) -> Iterator[None]:
+    """Under torchrun: the processes know each other."""
+    if int(os.environ.get("WORLD_SIZE", 1)) == 1 or dist.is_initialized():
+        yield
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, timeout=timedelta(hours=2))  # a pass for the mean may be long
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
 
 
 def world() -> tuple[int, int]:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ...checks import choice, flag, needs
 from ...paper import load_yaml
 
 _HERE = Path(__file__).parent
@@ -50,13 +51,6 @@ def read(profile: str) -> dict[str, dict[str, Any]]:
     return load_yaml(_HERE / f"{profile}.yaml")
 
 
-def shrunk(profile: str = "gpu") -> dict[str, dict[str, Any]]:
-    """A profile's own file with device ``cpu`` and all sizes divided by one rule, for tests."""
-    from .shrink import shrink
-
-    return shrink(read(profile))
-
-
 def load(profile: str = "auto", chapter: str | None = None, strict: bool = False) -> Settings:
     """Settings of a profile; those of ``chapter`` ("05") are added to the common ones.
 
@@ -64,26 +58,14 @@ def load(profile: str = "auto", chapter: str | None = None, strict: bool = False
     the run (:func:`vggbook.book.bands.expect`), as in the book's own build. Raises ValueError for
     an unknown profile or chapter.
     """
-    if not isinstance(strict, bool):
-        raise ValueError(f"strict={strict!r}: expected True or False")
+    flag("strict", strict)
+    choice("profile", profile, ("auto", *NAMES))
     name = choose() if profile == "auto" else profile
-    if name not in NAMES:
-        known = ", ".join(map(repr, NAMES))
-        raise ValueError(f"profile={profile!r}: expected one of 'auto', {known}")
     data = read(name)
     values = dict(data["common"])
     if chapter is not None:
-        if f"chapter_{chapter}" not in data:
-            known = ", ".join(sorted(repr(key[8:]) for key in data if key.startswith("chapter_")))
-            raise ValueError(f"chapter={chapter!r}: expected one with settings, {known}")
+        known = ", ".join(sorted(repr(key[8:]) for key in data if key.startswith("chapter_")))
+        there = f"chapter_{chapter}" in data
+        needs(there, "chapter", chapter, f"one with settings, {known}")
         values |= deepcopy(data[f"chapter_{chapter}"] or {})
     return Settings(name, values, strict)
-
-
-def estimate(chapter: str, device: str) -> Any:
-    """Time and memory of a chapter's profile ``gpu`` on a "T4" or an "H100": see
-    :mod:`vggbook.book.estimate`.
-    """
-    from ..estimate import estimate as worked_out
-
-    return worked_out(chapter, device)

@@ -12,11 +12,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ..arithmetic import count_macs
-from ..configs import CONFIGS
-from ..roofline import DEVICES
-from ..tracing import trace
-from .profiles import Settings, load
+from vggbook.arithmetic import count_macs
+from vggbook.book.profiles import Settings, load
+from vggbook.configs import CONFIGS
+from vggbook.roofline import DEVICES
+from vggbook.tracing import trace
 
 IMAGENETTE = {"train": 9469, "val": 3925}
 DOWNLOAD = 12e6  # bytes a second, unpacked

@@ -5,11 +5,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
+from tools import estimate
+from tools.estimate import Estimate, Job, Share
 from vggbook import build
-from vggbook.book import estimate
-from vggbook.book.estimate import Estimate, Job, Share
-from vggbook.book.profiles import load
+from vggbook.book.profiles import load, read
 
 
 def outputs(net, side):
@@ -169,3 +170,50 @@ def test_the_speeds_behind_the_estimates():
     assert t4 == pytest.approx(8.1e12 / 3, rel=0.05)  # a third of float32's peak
     assert estimate.SHARES["H100"].testing == pytest.approx(1 / 7, rel=0.05)
     assert load("gpu", "05").data == "imagenette"
+
+
+@pytest.mark.parametrize("chapter", estimate.WORK)
+def test_every_chapter_fits_a_t4_and_an_h100(chapter):
+    for device, limit in (("T4", 600), ("H100", 180)):
+        found = estimate.estimate(chapter, device)
+        assert 0 < found.seconds <= limit and found.memory < 14e9
+        assert f"on a{'n' * (device[0] in 'AEH')} {device} (estimated)" in str(found)
+
+
+def test_every_chapter_with_sizes_for_a_gpu_has_its_estimate():
+    chapters = [section for section in read("gpu") if section.startswith("chapter_")]
+    assert [f"chapter_{chapter}" for chapter in estimate.WORK] == sorted(chapters)
+    assert estimate.estimate("01", "T4") is None
+    with pytest.raises(ValueError, match="device='A100': expected one of 'T4', 'H100'"):
+        estimate.estimate("05", "A100")
+    with pytest.raises(ValueError, match="chapter='01': expected one of"):
+        estimate.jobs("01")
+
+
+@pytest.mark.parametrize("net, width", [("A", 0.25), ("D", 0.125)])
+def test_a_job_counts_what_pytorch_counts(net, width):
+    """A training step's multiply-adds by PyTorch's own counter; it leaves out the images' gradients
+    in the first layer.
+    """
+    job = estimate.Job(net, 32, width, images=4, batch=2)
+    model = build(net, width=width, image_size=32)
+    with FlopCounterMode(display=False) as counter:
+        model(torch.randn(4, 3, 32, 32)).sum().backward()
+    first = 2 * 4 * 32 * 32 * 27 * model.features[0].out_channels
+    assert 2 * job.macs == counter.get_total_flops() + first
+    forward = estimate.Job(net, 32, width, 4, 2, training=False)
+    assert job.macs == 3 * forward.macs and job.steps == 2
+
+
+def test_photographs_and_archives_of_the_appendices_are_counted():
+    """What a reader adds costs what it weighs: VOC 2012's 2 GB, 257 classes of Caltech."""
+    settings = load("gpu", "10")
+    before = estimate.jobs("10", settings)
+    settings.caltech, settings.voc = [101, 256], ["2007", "2012"]
+    after = estimate.jobs("10", settings)
+    images = 2 * (sum(settings.caltech_class) * 257 + 2 * settings.voc_pictures)
+    assert after[-1].images - before[-1].images == images and after[-1].width == 1
+    archives, photographs = estimate._real_data("10", settings)
+    assert sum(estimate.SIZES[key] for key in archives) == pytest.approx(4.3e9, rel=0.01)
+    assert 2 * photographs == after[-1].images
+    assert estimate._real_data("08", settings) == ([], 0)
