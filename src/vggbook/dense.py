@@ -10,7 +10,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .configs import Size
-from .foreign import check_equal, grid_and_classes, head, parts
+from .foreign import check_equal, grid_and_classes, head_of, parts
 from .inputs import check_images
 from .strips import score_in_strips
 
@@ -71,7 +71,7 @@ def to_dense(model: nn.Module) -> DenseNetwork:
     do not fit together, or where ``forward`` does something else with them.
     """
     features, _ = parts(model, "model")
-    dense = DenseNetwork(features, head(model), getattr(model, "image_size", (224, 224)))
+    dense = DenseNetwork(features, head_of(model), getattr(model, "image_size", (224, 224)))
     dense.training = model.training
     check_equal(model, dense, dense.image_size)
     return dense

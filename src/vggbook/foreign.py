@@ -32,7 +32,7 @@ def parts(net: nn.Module, name: str = "net") -> tuple[nn.Module, nn.Module]:
     return features, classifier
 
 
-def head(model: nn.Module) -> nn.Sequential:
+def head_of(model: nn.Module) -> nn.Sequential:
     """What the model does after ``features``: torchvision's avgpool, if any, and the classifier."""
     _, classifier = parts(model, "model")
     avgpool = getattr(model, "avgpool", None)
@@ -87,8 +87,8 @@ def grid_and_classes(
 
 
 def check_equal(model: nn.Module, dense: nn.Module, size: Size) -> None:
-    """Raise ValueError unless ``model`` is the net that its parts make: ours or torchvision's, or
-    with one score vector, also by its twin, for a random image of the crop ``size``."""
+    """Raise ValueError unless ``model`` and its twin give one score vector for a random image of
+    the crop ``size``. Nets that are known to do just what their parts do are not asked."""
     weight = next(model.parameters())
     if type(model).forward.__module__ in _KNOWN or weight.is_meta:
         return

@@ -161,7 +161,7 @@ def newest(folder: Path) -> dict | None:
         if problems:  # lest the damaged one takes the good one's place at the next save
             os.replace(folder / "last.pt", folder / "damaged.pt")
             warnings.warn(
-                f"{problems[0]}; going on from {path}, written just before it", stacklevel=3
+                f"{problems[0]}; going on from {path}, written just before it", stacklevel=4
             )
         return {**state, "path": path}
     if problems:
