@@ -5,7 +5,7 @@ PROFILE = auto
 WEIGHTS = auto
 PY = $(VENV)/bin/python
 .DEFAULT_GOAL := help
-.PHONY: help setup always book test bench mutants pdf serve text notebook tidy address links lint clean
+.PHONY: help setup always book test bench mutants pdf serve text notebook tidy address links lint form clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -19,11 +19,14 @@ always:
 book: setup  ## execute the notebooks and render _build/html (PROFILE=cpu|gpu; WEIGHTS=download|miniature; NB=02 for one chapter's draft)
 	@$(PY) -m tools.build --profile $(PROFILE) --weights $(WEIGHTS) $(if $(NB),--only $(NB))
 
-test: book lint  ## set up, build and test everything
+test: book form  ## set up, build and test everything
 	@CHECK_BUILT=1 PY=$(PY) sh tools/test.sh
 
-lint: setup  ## form, style, spelling and types
-	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m codespell_lib && $(PY) -m mypy
+lint: form  ## form, style, spelling and types
+	@$(PY) -m mypy
+
+form: setup
+	@$(PY) -m ruff format --check . && $(PY) -m ruff check . && $(PY) -m codespell_lib
 
 bench: setup  ## the timed comparisons, written to results/
 	@$(PY) -m benchmarks

@@ -44,7 +44,7 @@ class Sizes:
     mini_batch: int = 128
     mini_rounds: int = 9
     images: int = 2048
-    scales: tuple[int, ...] = (256, 384)
+    scales: tuple[int, ...] = (256, 384, 512)
     product: int | None = None
     seconds: float = 6.0
     compiled: bool = True
@@ -439,15 +439,15 @@ def testing(bench: Bench) -> None:
     model = model.to(memory_format=torch.channels_last).eval()
     crops = 50 * count_macs(name, s.image)
     for scale in s.scales:
-        image = torch.randint(256, (1, 3, scale, scale), dtype=torch.uint8)
+        images = torch.randint(256, (s.batch, 3, scale, scale), dtype=torch.uint8)
         cases = {
-            f"{method}, Q = {scale}": partial(predict, model, image, method, scale)
+            f"{method}, Q = {scale}": partial(predict, model, images, method, scale)
             for method in ("multi_crop", "dense")
         }
         found = bench.compare(
             "testing",
             cases,
-            1,
+            s.batch,
             rounds=s.rounds,
             warmup=0,
             against=f"multi_crop, Q = {scale}",

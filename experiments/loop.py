@@ -90,7 +90,7 @@ def train(
     optimizer = torch.optim.SGD(
         net.parameters(), schedule.rate, schedule.momentum, weight_decay=schedule.weight_decay
     )
-    first_averaged = math.ceil(schedule.average_from * schedule.updates)
+    first_averaged = min(math.ceil(schedule.average_from * schedule.updates), schedule.updates - 1)
     average = [torch.zeros_like(p) for p in net.parameters()]
     averaged = 0
     curve: list[dict] = []

@@ -167,12 +167,20 @@ class Experiment:
                 self._sets[split, seed, S] = in_memory(shapes, device=self.device)
         return self._sets[split, seed, S]
 
+    def build(self, config: str, generator: torch.Generator) -> Network:
+        """A net with the weights that it is born with."""
+        d = self.design
+        shape = {"width": d.width, "image_size": d.crop, "dropout": d.dropout}
+        return build(config, 12, **shape, generator=generator)
+
+    def train(self, net: Network, loader: Loader, schedule: Schedule) -> list[dict]:
+        """Train a net in place; returns the curve."""
+        return train(net, loader, schedule)
+
     def start(self, training: Training, seed: int, mean: Tensor) -> Network:
         """The net before its first update: measured, or that of S = 256."""
         d = self.design
-        generator = torch.Generator().manual_seed(seed)
-        shape = {"width": d.width, "image_size": d.crop, "dropout": d.dropout}
-        net = build(training.config, 12, **shape, generator=generator)
+        net = self.build(training.config, torch.Generator().manual_seed(seed))
         if training.start is None:
             few = self.pictures("train", seed, 256).images[:256, :, : d.crop, : d.crop]
             return measured_start(net.to(self.device), self.prepare(few, mean))
@@ -210,7 +218,7 @@ class Experiment:
             schedule = replace(schedule, updates=d.branch_updates, rate=d.branch_rate)
         torch.manual_seed(seed)
         net = self.start(training, seed, mean)
-        curve = train(net, loader, schedule)
+        curve = self.train(net, loader, schedule)
         trained = time.monotonic()
         torch.save({"net": net.state_dict(), "mean": mean}, self.weights(training.name, seed))
         single = test_scales(S, single=True)

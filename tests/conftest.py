@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 # Drawn anew in every run, with the same settings everywhere; an example that failed once is not
-# stored, so that a # reader's next run starts afresh. The report prints what repeats it.
+# stored, so that a reader's next run starts afresh. The report prints what repeats it.
 settings.register_profile("book", database=None, derandomize=False, print_blob=True)
 settings.load_profile("book")
 

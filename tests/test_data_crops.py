@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.pictures import noise
-from vggbook.data import as_pixels, colour_shift, isotropic_resize, random_crop_flip
+from vggbook.data import colour_shift, isotropic_resize, random_crop_flip
 from vggbook.data.crops import centre_crops, crops_at
 
 few = settings(max_examples=15, deadline=None)
@@ -134,48 +134,3 @@ def test_resized_on_an_accelerator_is_uint8_again():
     away = torch.empty(2, 3, 30, 40, dtype=torch.uint8, device="meta")
     small = isotropic_resize(away, 24)
     assert small.dtype == torch.uint8 and small.shape == (2, 3, 24, 32)
-
-
-@pytest.mark.parametrize("kind", [torch.uint8, torch.int16, torch.int32, torch.int64])
-def test_integers_of_any_kind_are_pixels(kind):
-    images = torch.randint(0, 256, (2, 3, 8, 8)).to(kind)
-    assert as_pixels(images).dtype == torch.uint8 and torch.equal(
-        as_pixels(images).to(kind), images
-    )
-    listed = as_pixels([images[0], images[1, :, :5]])
-    assert [tuple(x.shape) for x in listed] == [(3, 8, 8), (3, 5, 8)]
-    assert {x.dtype for x in listed} == {torch.uint8}
-
-
-@pytest.mark.parametrize("kind", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
-def test_floating_grey_levels_stay(kind):
-    images = (torch.rand(2, 3, 8, 8) * 255).to(kind)
-    assert as_pixels(images) is images
-    for constant in (0.0, 1.0, 255.0):  # a black picture, and a nearly black one
-        assert as_pixels(torch.full((3, 4, 4), constant).to(kind)).dtype == kind
-
-
-@pytest.mark.parametrize(
-    "images, words",
-    [
-        (torch.tensor([-1, 255]), "int64 from -1 to 255: expected 0 to 255"),
-        (torch.tensor([0, 256]), "int64 from 0 to 256"),
-        (torch.tensor([0.0, 1.0]), "float32 from 0 to 1: .*multiply images of 0 to 1 by 255"),
-        (torch.tensor([0.2, 0.7]), "float32 from 0.2 to 0.7"),
-        (torch.tensor([-2.1, 2.6]), "from -2.1 to 2.6: .*not standardised"),
-        (torch.tensor([-123.0, 151.0]), "from -123 to 151: .*no mean subtracted"),
-        (torch.tensor([0.0, 65535.0]), "from 0 to 65535"),
-        (torch.tensor([0.0, float("nan")]), "nan"),
-        (torch.tensor([0.0, float("inf")]), "inf"),
-    ],
-)
-def test_what_is_no_grey_level_is_refused_with_its_range(images, words):
-    with pytest.raises(ValueError, match=words):
-        as_pixels(images)
-
-
-def test_kinds_that_hold_no_grey_levels():
-    for kind in (torch.bool, torch.complex64):
-        with pytest.raises(TypeError, match=r"expected integers 0\.\.255"):
-            as_pixels(torch.zeros(3, 4, 4).to(kind))
-    assert as_pixels(torch.empty(0, 3, 8, 8)).numel() == 0

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vggbook import build, claims, tables, to_dense
-from vggbook.evaluate import crop_grid, dense_macs, paper_rows, score_map_size, test_scales
+from vggbook.evaluate import crop_grid, dense_macs, score_map_size, test_scales
 
 
 def test_score_maps_have_the_sizes_of_the_arithmetic():
@@ -75,15 +75,3 @@ def test_crop_grid_of_the_paper_and_centre_crop():
         crop_grid((80, 63), 64)
     with pytest.raises(ValueError, match="grid=0: expected a whole number of at least 1"):
         crop_grid((80, 80), 64, 0)
-
-
-def test_paper_rows_are_those_of_the_tables():
-    (row,) = paper_rows(["D"], "dense", (512, 256, 384))
-    assert row == {"table": "4", "config": "D", "S": [256, 512], "top1": 24.8, "top5": 7.5}
-    assert {(r["top1"], str(r["S"])) for r in paper_rows(["E"], "dense", [384])} == {
-        (26.9, "384"),
-        (25.5, "[256, 512]"),
-    }
-    assert [r["top5"] for r in paper_rows(["E"], "both")] == [7.1]
-    assert [r["top1"] for r in paper_rows(["E", "D"], "both")] == [23.7]
-    assert paper_rows(["A"], "multi_crop") == [] == paper_rows(["D"], "dense", [300])

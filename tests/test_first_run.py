@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -266,6 +267,21 @@ def test_a_file_is_whole_or_as_it_was(tmp_path, monkeypatch):
     assert files.read_json(path) == {"ä": 1} and [p.name for p in tmp_path.iterdir()] == ["a.json"]
     path.write_text("{", encoding="utf-8")
     assert files.read_json(path) is None and files.read_json(tmp_path / "none") is None
+
+
+def test_a_file_that_many_write_at_once_is_whole(tmp_path):
+    """Builds and tests that run side by side describe the same kernel in the same file."""
+    path = tmp_path / "a.json"
+    files.write_json(path, 0)
+
+    def write(number):
+        files.write_json(path, [number] * 1000)
+        return files.read_json(path)
+
+    with ThreadPoolExecutor(8) as pool:
+        seen = list(pool.map(write, range(200)))
+    assert all(isinstance(found, list) and len(set(found)) == 1 for found in seen)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.json"]
 
 
 def test_line_ends_survive_a_clone_that_converts_them(tmp_path):

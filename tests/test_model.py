@@ -228,14 +228,6 @@ def test_any_head_that_reads_the_features(wrap):
     torch.testing.assert_close(model(images), head(model.features(images).flatten(1)))
 
 
-def test_the_dtype_is_that_of_the_first_parameter():
-    model = small().to(torch.float64)
-    model.classifier = nn.Identity()
-    assert model(torch.zeros(1, 3, 32, 32, dtype=torch.float64)).shape == (1, 32)
-    with pytest.raises(TypeError, match=r"images.dtype=torch.float32: expected torch.float64"):
-        model(torch.zeros(1, 3, 32, 32))
-
-
 def hooked(model, names, images):
     """Outputs of the modules ``names``, kept by forward hooks."""
     kept = {}
@@ -285,62 +277,6 @@ def test_layers_without_a_bias_can_be_drawn():
 
 
 # ---- bad input ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("twin", [lambda model: model, to_dense])
-@pytest.mark.parametrize(
-    "images, error, message",
-    [
-        (
-            torch.zeros(3, 32, 32),
-            ValueError,
-            "images.shape=(3, 32, 32): expected four axes (N, 3, H, W)",
-        ),
-        (torch.zeros(1, 1, 3, 32, 32), ValueError, "expected four axes (N, 3, H, W)"),
-        (
-            torch.zeros(2, 1, 32, 32),
-            ValueError,
-            "images.shape=(2, 1, 32, 32): expected 3 channels, RGB",
-        ),
-        (
-            torch.zeros(2, 32, 32, 3),
-            ValueError,
-            "images.shape=(2, 32, 32, 3): expected 3 channels, RGB",
-        ),
-        (
-            torch.zeros(2, 3, 32, 32, dtype=torch.uint8),
-            TypeError,
-            "images.dtype=torch.uint8: expected torch.float32",
-        ),
-        (
-            torch.zeros(2, 3, 32, 32, dtype=torch.float64),
-            TypeError,
-            "images.to(torch.float32)",
-        ),
-        ([[0.0]], TypeError, "type(images)='list': expected a tensor of shape (N, 3, H, W)"),
-        (torch.zeros(2, 3, 32, 16), ValueError, "images.shape=(2, 3, 32, 16): expected "),
-    ],
-)
-def test_bad_batches(twin, images, error, message):
-    with pytest.raises(error, match=re.escape(message)):
-        twin(small())(images)
-
-
-def test_larger_images_go_to_the_dense_twin():
-    model, images = small(), torch.zeros(1, 3, 64, 64)
-    with pytest.raises(
-        ValueError, match=r"exactly 32 x 32 pixels; to_dense\(model\) takes larger ones"
-    ):
-        model(images)
-    assert to_dense(model)(images).shape == (1, 3, 2, 2)
-    for size in ((31, 40), (40, 31)):
-        with pytest.raises(ValueError, match="at least 32 x 32"):
-            to_dense(model)(torch.zeros(1, 3, *size))
-
-
-def test_autocast_may_change_the_dtype():
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert small()(torch.zeros(1, 3, 32, 32, dtype=torch.bfloat16)).shape == (1, 3)
 
 
 @pytest.mark.parametrize(

@@ -3,27 +3,20 @@
 from dataclasses import replace
 
 import pytest
-import stand_in
 import torch
-from tiny_training import TINY, pictures, quiet, weights
+from tiny_training import STILL, TINY, pictures, quiet, thin_vgg11, weights
 from torch import nn
 from torchvision import models
 
-from vggbook import CONFIGS, build, released
-from vggbook.data import ArrayDataset
+from vggbook import CONFIGS, build
 from vggbook.train import (
     CheckpointError,
     Recipe,
     copy_layers,
     fit,
-    load_checkpoint,
     load_run,
-    main,
     named_layers,
 )
-from vggbook.weights import FAMILIES
-
-STILL = replace(TINY, lr=1e-30, max_epochs=1, weight_decay=0.0)  # trains, and moves nothing
 
 
 def net(name, classes=5, width=1 / 16, **options):
@@ -49,7 +42,9 @@ def test_torchvisions_layers_have_the_same_names_and_shapes(name, twin):
 
 
 def test_a_net_without_features_is_refused():
-    with pytest.raises(TypeError, match=r"net='Linear': expected a net with \.features"):
+    with pytest.raises(
+        TypeError, match=r"net='Linear': expected a network with modules \.features"
+    ):
         named_layers(nn.Linear(2, 2))
 
 
@@ -99,21 +94,6 @@ def test_fit_starts_from_a_net_or_a_checkpoint(tmp_path):
 
 
 # --- fine-tuning from released weights ------------------------------------------------------
-def thin_vgg11(classes=1000, batch_norm=False):
-    """torchvision's VGG11, a 32nd as wide: what its users get, small enough for a test."""
-    plan = [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"]
-    with torch.device("meta"):
-        theirs = models.VGG(nn.Sequential(), init_weights=False)
-    theirs.features = models.vgg.make_layers(plan, batch_norm)
-    theirs.avgpool = nn.Identity()
-    theirs.classifier = nn.Sequential(
-        *(nn.Linear(16, 128), nn.ReLU(), nn.Dropout(), nn.Linear(128, 128), nn.ReLU()),
-        *(nn.Dropout(), nn.Linear(128, classes)),
-    )
-    for module in theirs.modules():
-        if isinstance(module, nn.Conv2d | nn.Linear):
-            nn.init.normal_(module.bias, std=0.1)
-    return theirs
 
 
 @pytest.mark.parametrize("as_file", [False, True])
@@ -141,87 +121,6 @@ def test_as_many_classes_take_the_last_layer_too():
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run.model.eval()(x), theirs.eval()(x))
     assert "drawn anew" not in lines[0]
-
-
-def test_pixels_that_a_net_is_used_to_are_named():
-    lines = []
-    quiet(STILL, init_from=thin_vgg11(), log=lines.append)
-    std = sum(FAMILIES["torchvision"].std) / 3  # grey levels
-    told = [line for line in lines if "gain=" in line]
-    assert len(told) == 1 and f"gain={1 / std:.4g} is what" in told[0]
-    lines.clear()
-    quiet(replace(STILL, gain=1 / std), init_from=thin_vgg11(), log=lines.append)
-    assert not [line for line in lines if "is what" in line]
-
-
-def test_a_net_that_reads_bgr_is_turned_round():
-    theirs = net("A", width=1 / 32)
-    theirs.preprocessing = FAMILIES["authors"]
-    run = quiet(STILL, init_from=theirs)
-    rgb = torch.randn(2, 3, 32, 32)
-    ours = run.model.eval()
-    torch.testing.assert_close(ours.features(rgb), theirs.features(rgb.flip(1)))
-
-
-@pytest.mark.parametrize("shell", [False, True])
-def test_one_call_or_one_command_starts_from_vgg16(tmp_path, monkeypatch, shell):
-    """init_from="vgg16" on a file of torchvision's form, in the reader's folder: all layers but the
-    last are the file's, the convolutions stay so, the others move.
-    """
-    file = stand_in.write(tmp_path, width=1 / 32)
-    monkeypatch.setattr(released, "weights_url", lambda name: f"http://127.0.0.1:9/{file.name}")
-    monkeypatch.setenv("VGGBOOK_WEIGHTS", str(tmp_path))
-    if shell:
-        words = "--data shapes --images 4 --val-images 2 --config D --scales 224 --width 0.03125"
-        words += " --batch-size 2 --max-epochs 1 --lr 1e-3 --gain 0.01736 --device cpu --mean 0 0 0"
-        words += f" --init-from vgg16 --freeze conv --out {tmp_path / 'run'}"
-        run = main(words.split())
-    else:
-        recipe = Recipe("D", scales=224, batch_size=2, width=1 / 32, max_epochs=1, lr=1e-3)
-        recipe = replace(recipe, gain=1 / 57.6)
-        images = torch.randint(0, 256, (4, 3, 224, 224), dtype=torch.uint8)
-        few = ArrayDataset(images, torch.arange(4), "abcd")
-        run = quiet(recipe, few, init_from="vgg16", freeze="conv", mean=(0.0, 0.0, 0.0))
-    theirs, ours = torch.load(file, weights_only=True), run.model.state_dict()
-    moved = [name for name in theirs if not torch.equal(theirs[name], ours[name].cpu())]
-    assert all(name.startswith("classifier") for name in moved)
-    assert {"classifier.0.weight", "classifier.3.weight", "classifier.6.weight"} <= set(moved)
-    assert (ours["classifier.0.weight"] - theirs["classifier.0.weight"]).abs().max() < 0.05
-    assert len(ours["classifier.6.bias"]) == (12 if shell else 4)
-
-
-def test_a_name_is_torchvisions(tmp_path, monkeypatch):
-    """vgg11's own file, empty weights of the right shapes, where the hub keeps what it fetched."""
-    url = models.VGG11_Weights.IMAGENET1K_V1.url
-    monkeypatch.setattr("vggbook.weights.check_sha256", lambda path, sha256: None)
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    thin = thin_vgg11()
-    torch.save(thin.state_dict(), tmp_path / "checkpoints" / url.rsplit("/", 1)[1])
-    run = quiet(STILL, init_from="vgg11")
-    torch.testing.assert_close(run.model.features[0].weight, thin.features[0].weight)
-
-
-@pytest.mark.parametrize(
-    "content, words",
-    [
-        (b"", "is empty"),
-        (b"<!DOCTYPE html><html>not found</html>", "starts with"),
-        (None, "does not exist"),
-    ],
-)
-def test_what_is_no_net_is_refused_in_words(tmp_path, content, words):
-    path = tmp_path / "net.pth"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(CheckpointError, match=words) as error:
-        load_checkpoint(path)
-    assert "weights_only" not in str(error.value)
-    with pytest.raises(CheckpointError, match=words) as error:
-        quiet(TINY, init_from=path)
-    assert "weights_only" not in str(error.value)
-    with pytest.raises(TypeError, match="init_from=3: expected a net, a checkpoint"):
-        quiet(TINY, init_from=3)
 
 
 # --- frozen layers --------------------------------------------------------------------------

@@ -5,6 +5,8 @@ plan's experiment: seconds on one core, form and not accuracy.
 from dataclasses import replace
 
 import torch
+from torch import nn
+from torchvision import models
 
 from experiments.section4_two import DESIGN
 from vggbook.data import ArrayDataset
@@ -21,6 +23,7 @@ TINY = Recipe(
     max_epochs=2,
     colour=False,
 )
+STILL = replace(TINY, lr=1e-30, max_epochs=1, weight_decay=0.0)  # trains, and moves nothing
 TOY = replace(
     DESIGN,
     name="toy",
@@ -55,3 +58,20 @@ def quiet(recipe, train=None, val=None, out=None, **options) -> Run:
     """``fit`` on the CPU, without a word."""
     options = {"device": "cpu", "log": None, **options}
     return fit(recipe, pictures() if train is None else train, val, out, **options)
+
+
+def thin_vgg11(classes=1000, batch_norm=False):
+    """torchvision's VGG11, a 32nd as wide: what its users get, small enough for a test."""
+    plan = [2, "M", 4, "M", 8, 8, "M", 16, 16, "M", 16, 16, "M"]
+    with torch.device("meta"):
+        theirs = models.VGG(nn.Sequential(), init_weights=False)
+    theirs.features = models.vgg.make_layers(plan, batch_norm)
+    theirs.avgpool = nn.Identity()
+    theirs.classifier = nn.Sequential(
+        *(nn.Linear(16, 128), nn.ReLU(), nn.Dropout(), nn.Linear(128, 128), nn.ReLU()),
+        *(nn.Dropout(), nn.Linear(128, classes)),
+    )
+    for module in theirs.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.bias, std=0.1)
+    return theirs

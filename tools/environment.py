@@ -7,13 +7,12 @@ locale stay outside.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools import BUILD, ROOT
+from tools import BUILD, ROOT, files
 
 # Where programs, libraries and temporary files lie, and how the network and a GPU are reached.
 ALLOWED = (
@@ -37,7 +36,7 @@ def own_kernel(folder: Path) -> None:
     }
     path = folder / "data" / "kernels" / KERNEL / "kernel.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(spec), encoding="utf-8")
+    files.write_json(path, spec)  # in one piece: another process may be reading it
 
 
 def clean(

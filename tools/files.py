@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
 
 def write(path: Path, text: str) -> None:
-    """Write UTF-8 text; a crash, a kill or a full disk leaves what was there before."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Write UTF-8 text; a crash, a kill or a full disk leaves what was there before. Each process
+    and thread that writes the same file has a temporary one of its own.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     try:
         temporary.write_text(text, encoding="utf-8")
         temporary.replace(path)

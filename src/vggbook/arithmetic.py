@@ -17,12 +17,15 @@ from .configs import (
     Conv,
     Layer,
     Pool,
+    Size,
     check_classes,
     check_size,
     check_width,
     resolve,
     scaled,
 )
+
+Shape = tuple[int, ...]  # of one image's map, without the batch axis
 
 
 @dataclass(frozen=True)
@@ -91,7 +94,7 @@ class Row:
 
     name: str
     kind: str
-    output_shape: tuple[int, ...]
+    output_shape: Shape
     params: int
     macs: int
     activation_bytes: int
@@ -104,13 +107,12 @@ class Row:
         return self.field.size
 
 
-def _first_empty(config: Config, size: tuple[int, int]) -> str | None:
+def _first_empty(config: Config, size: Size) -> str | None:
     """The layer that leaves nothing of an image of ``size``; None where all leave something."""
-    h, w = size
+    sides = list(size)
     for name, layer in zip(config.layer_names, config.layers):
-        h = out_side(layer, h)
-        w = out_side(layer, w)
-        if min(h, w) < 1:
+        sides = [out_side(layer, side) for side in sides]
+        if min(sides) < 1:
             return name
     return None
 
@@ -121,12 +123,9 @@ def smallest_image(config: str | Config) -> int:
     32 for the nets of Table 1. Raises ValueError where no image of up to 1000 pixels will do.
     """
     config = resolve(config)
-
-    def passes(side: int) -> bool:
-        return _first_empty(config, (side, side)) is None
-
-    # sides grow with the image, so one search by halves will do
-    side = 1 + bisect_left(range(1, 1001), True, key=passes)
+    # sides of maps grow with the image, so one search by halves will do
+    sides = range(1, 1001)
+    side = 1 + bisect_left(sides, True, key=lambda n: _first_empty(config, (n, n)) is None)
     needs(side <= 1000, "config", config.name, "a net for images of up to 1000 pixels a side")
     return side
 
@@ -136,7 +135,7 @@ def walk(
     num_classes: int = 1000,
     batch_norm: bool = False,
     width: float = 1.0,
-    image_size: int | tuple[int, int] = 224,
+    image_size: int | Size = 224,
     bytes_per_value: int = 4,
 ) -> list[Row]:
     """All layers of a configuration in order, as :class:`Row`.
@@ -155,35 +154,27 @@ def walk(
 
     rows: list[Row] = []
 
-    def add(
-        name: str,
-        kind: str,
-        shape: tuple[int, ...],
-        params: int = 0,
-        macs: int = 0,
-        kernel: int = 0,
-    ) -> None:
+    def add(name: str, kind: str, shape: Shape, params: int, macs: int, kernel: int = 0) -> None:
         held = math.prod(shape) * bytes_per_value
         rows.append(Row(name, kind, shape, params, macs, held, replace(field, name=name), kernel))
 
     channels = 3
     h, w = size
     field = PIXEL
-    for name, layer, unit in zip(config.layer_names, config.layers, config.channel_units):
-        h = out_side(layer, h)
-        w = out_side(layer, w)
+    for name, layer in zip(config.layer_names, config.layers):
+        h, w = (out_side(layer, side) for side in (h, w))
         field = field.after(name, layer)
         if isinstance(layer, LRN):
-            add(name, "lrn", (channels, h, w))
+            add(name, "lrn", (channels, h, w), 0, 0)
         elif isinstance(layer, Pool):
-            add(name, "pool", (channels, h, w), kernel=layer.kernel)
+            add(name, "pool", (channels, h, w), 0, 0, layer.kernel)
         else:
-            out = scaled(layer.channels, width, unit)
+            out = scaled(layer.channels, width, config.channel_unit)
             weights = layer.kernel**2 * (channels // layer.groups) * out
             channels = out
             add(name, "conv", (out, h, w), weights + out, weights * h * w, layer.kernel)
             if batch_norm:  # a scale and a shift a channel
-                add(name.replace("conv", "bn"), "bn", (out, h, w), params=2 * out)
+                add(name.replace("conv", "bn"), "bn", (out, h, w), 2 * out, 0)
 
     field = field.grow("", h)  # the first FC layer is an h x w convolution (Sect. 3.2)
     features = channels * h * w
@@ -195,7 +186,7 @@ def walk(
 
 
 def last_map(
-    config: str | Config, image_size: int | tuple[int, int] = 224, width: float = 1.0
+    config: str | Config, image_size: int | Size = 224, width: float = 1.0
 ) -> tuple[int, int, int]:
     """(channels, height, width) of the map that the first FC layer reads: 512, 7, 7 at 224."""
     rows = [row for row in walk(config, width=width, image_size=image_size) if row.kind != "fc"]
@@ -208,7 +199,7 @@ def count_parameters(
     num_classes: int = 1000,
     batch_norm: bool = False,
     width: float = 1.0,
-    image_size: int | tuple[int, int] = 224,
+    image_size: int | Size = 224,
 ) -> int:
     """Weights and biases of the network (Table 2).
 
@@ -218,10 +209,7 @@ def count_parameters(
 
 
 def count_macs(
-    config: str | Config,
-    image_size: int | tuple[int, int] = 224,
-    num_classes: int = 1000,
-    width: float = 1.0,
+    config: str | Config, image_size: int | Size = 224, num_classes: int = 1000, width: float = 1.0
 ) -> int:
     """Multiply-adds of convolutions and FC layers for one image.
 
@@ -230,7 +218,7 @@ def count_macs(
     return sum(row.macs for row in walk(config, num_classes, False, width, image_size))
 
 
-def receptive_field(config: str | Config, image_size: int | tuple[int, int] = 224) -> list[Field]:
+def receptive_field(config: str | Config, image_size: int | Size = 224) -> list[Field]:
     """Receptive field after each layer, first convolution to last FC layer (Sect. 2.3).
 
     The first FC layer counts as the convolution over the whole last map that it is (Sect. 3.2),

@@ -8,6 +8,7 @@ computed from it: shapes, parameters and receptive fields are worked out in
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -27,11 +28,18 @@ class Conv:
     stride: int = 1
     padding: int | None = None
     groups: int = 1
+    kind: ClassVar = "conv"
 
     @property
     def pad(self) -> int:
         """Zero padding on each side, in pixels."""
         return (self.kernel - 1) // 2 if self.padding is None else self.padding
+
+    @property
+    def shorthand(self) -> int | str:
+        """The number of channels, "5x5:64" where the kernel is not 3x3."""
+        kernel = self.kernel
+        return self.channels if kernel == 3 else f"{kernel}x{kernel}:{self.channels}"
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,8 @@ class Pool:
     kernel: int = 2
     stride: int = 2
     ceil: bool = False
+    kind: ClassVar = "pool"
+    shorthand: ClassVar = "M"
 
 
 @dataclass(frozen=True)
@@ -58,9 +68,12 @@ class LRN:
     alpha: float = 1e-4
     beta: float = 0.75
     k: float = 2.0
+    kind: ClassVar = "lrn"
+    shorthand: ClassVar = "LRN"
 
 
 Layer = Conv | Pool | LRN
+Size = tuple[int, int]  # height, width in pixels
 
 
 @dataclass(frozen=True)
@@ -101,42 +114,26 @@ class Config:
         return self.convs + len(self.fc) + 1
 
     @property
-    def channel_units(self) -> tuple[int, ...]:
-        """For each layer, what its channel count must stay a multiple of at any width.
-
-        That is its own number of groups and the next convolution's.
-        """
-        units: list[int] = []
-        following = 1
-        for layer in reversed(self.layers):
-            if isinstance(layer, Conv):
-                units.append(math.lcm(layer.groups, following))
-                following = layer.groups
-            else:
-                units.append(following)
-        return tuple(reversed(units))
+    def channel_unit(self) -> int:
+        """What every channel count must stay a multiple of at any width: all groups divide it."""
+        return math.lcm(*(layer.groups for layer in self.layers if isinstance(layer, Conv)))
 
     @property
     def layer_names(self) -> tuple[str, ...]:
         """One name a layer: conv1_1, pool1, ... for the VGG nets, else conv1, lrn1, pool1, ..."""
         names = []
         block = 1
-        convs = 0  # in this block, or in all where layers are not numbered by blocks
-        norms = 0
+        seen: Counter[str] = Counter()  # of each kind: in this block, or in a net without blocks
         for layer in self.layers:
-            if isinstance(layer, Conv):
-                convs += 1
-                names.append(f"conv{block}_{convs}" if self.blocks else f"conv{convs}")
-            elif isinstance(layer, LRN):
-                norms += 1
-                names.append(f"lrn{block}_{norms}" if self.blocks else f"lrn{convs}")
-            elif not self.blocks:
-                names.append(f"pool{convs}")
+            seen[layer.kind] += 1
+            if not self.blocks:
+                names.append(f"{layer.kind}{seen['conv']}")
+            elif layer.kind != "pool":
+                names.append(f"{layer.kind}{block}_{seen[layer.kind]}")
             else:
                 names.append(f"pool{block}")
                 block += 1
-                convs = 0
-                norms = 0
+                seen.clear()
         return tuple(names)
 
     @property
@@ -148,91 +145,64 @@ class Config:
     @property
     def as_list(self) -> list[int | str]:
         """The usual shorthand: channels, 'M', 'LRN'; 'kxk:channels' where the kernel is not 3x3."""
-        return [_shorthand(layer) for layer in self.layers]
+        return [layer.shorthand for layer in self.layers]
 
 
-def _shorthand(layer: Layer) -> int | str:
-    if isinstance(layer, Pool):
-        return "M"
-    if isinstance(layer, LRN):
-        return "LRN"
-    return (
-        layer.channels if layer.kernel == 3 else f"{layer.kernel}x{layer.kernel}:{layer.channels}"
-    )
-
-
-def _table_1(*blocks: tuple[Conv | LRN, ...]) -> tuple[Layer, ...]:
-    """Blocks of layers, each closed by one 2x2 max-pooling."""
-    return tuple(layer for block in blocks for layer in (*block, Pool()))
-
-
-def _c(channels: int, times: int = 1, kernel: int = 3) -> tuple[Conv, ...]:
-    return (Conv(channels, kernel),) * times
-
-
+_CHANNELS = (64, 128, 256, 512, 512)  # of the five blocks, the same in every net of Table 1
 _UP = Pool(3, 2, ceil=True)
-_BEFORE = "Chatfield et al. (2014), as released"
+
+
+def _table_1(name: str, kernels: str, source: str = "Table 1") -> Config:
+    """A net of five blocks, each closed by one 2x2 max-pooling.
+
+    ``kernels`` has a word a block: the kernel of each convolution, and "n" for LRN.
+    """
+    layers: list[Layer] = []
+    for channels, block in zip(_CHANNELS, kernels.split()):
+        layers += [LRN() if kernel == "n" else Conv(channels, int(kernel)) for kernel in block]
+        layers.append(Pool())
+    return Config(name, tuple(layers), source=source)
+
+
+def _before(
+    name: str, *layers: Layer, source: str = "Chatfield et al. (2014), as released"
+) -> Config:
+    """A net before VGG: its layers are not numbered by blocks."""
+    return Config(name, layers, blocks=False, source=source)
+
 
 _ALL = (
-    Config("A", _table_1(_c(64), _c(128), _c(256, 2), _c(512, 2), _c(512, 2))),
-    Config("A-LRN", _table_1((*_c(64), LRN()), _c(128), _c(256, 2), _c(512, 2), _c(512, 2))),
-    Config("B", _table_1(_c(64, 2), _c(128, 2), _c(256, 2), _c(512, 2), _c(512, 2))),
-    Config(
-        "C",
-        _table_1(
-            _c(64, 2),
-            _c(128, 2),
-            _c(256, 2) + _c(256, kernel=1),
-            _c(512, 2) + _c(512, kernel=1),
-            _c(512, 2) + _c(512, kernel=1),
-        ),
-    ),
-    Config("D", _table_1(_c(64, 2), _c(128, 2), _c(256, 3), _c(512, 3), _c(512, 3))),
-    Config("E", _table_1(_c(64, 2), _c(128, 2), _c(256, 4), _c(512, 4), _c(512, 4))),
-    Config(
-        "B-5x5",
-        _table_1(*(_c(width, kernel=5) for width in (64, 128, 256, 512, 512))),
-        source="Sect. 4.1",
-    ),
-    Config(
+    _table_1("A", "3 3 33 33 33"),
+    _table_1("A-LRN", "3n 3 33 33 33"),
+    _table_1("B", "33 33 33 33 33"),
+    _table_1("C", "33 33 331 331 331"),
+    _table_1("D", "33 33 333 333 333"),
+    _table_1("E", "33 33 3333 3333 3333"),
+    _table_1("B-5x5", "5 5 5 5 5", source="Sect. 4.1"),
+    _before(
         "AlexNet",
-        (
-            *(Conv(96, 11, 4, 0), LRN(), _UP),
-            *(Conv(256, 5, groups=2), LRN(), _UP),
-            *(Conv(384), Conv(384, groups=2), Conv(256, groups=2), _UP),
-        ),
-        blocks=False,
+        *(Conv(96, 11, 4, 0), LRN(), _UP),
+        *(Conv(256, 5, groups=2), LRN(), _UP),
+        *(Conv(384), Conv(384, groups=2), Conv(256, groups=2), _UP),
         source="Krizhevsky et al. (2012), Sect. 3.5",
     ),
-    Config(
+    _before(
         "VGG-F",
-        (
-            *(Conv(64, 11, 4, 0), LRN(), _UP),
-            *(Conv(256, 5), LRN(), _UP),
-            *(Conv(256), Conv(256), Conv(256), _UP),
-        ),
-        blocks=False,
-        source=_BEFORE,
+        *(Conv(64, 11, 4, 0), LRN(), _UP),
+        *(Conv(256, 5), LRN(), _UP),
+        *(Conv(256), Conv(256), Conv(256), _UP),
     ),
-    Config(
+    _before(
         "VGG-M",
-        (
-            *(Conv(96, 7, 2, 0), LRN(), _UP),
-            *(Conv(256, 5, 2, 1), LRN(), _UP),
-            *(Conv(512), Conv(512), Conv(512), _UP),
-        ),
-        blocks=False,
-        source=_BEFORE,
+        *(Conv(96, 7, 2, 0), LRN(), _UP),
+        *(Conv(256, 5, 2, 1), LRN(), _UP),
+        *(Conv(512), Conv(512), Conv(512), _UP),
     ),
-    Config(
+    _before(
         "VGG-S",
-        (
-            *(Conv(96, 7, 2, 0), LRN(), Pool(3, 3, ceil=True)),
-            *(Conv(256, 5, 1, 0), Pool(2, 2, ceil=True)),
-            *(Conv(512), Conv(512), Conv(512), Pool(3, 3, ceil=True)),
-        ),
-        blocks=False,
-        source=_BEFORE,
+        *(Conv(96, 7, 2, 0), LRN(), Pool(3, 3, ceil=True)),
+        *(Conv(256, 5, 1, 0), Pool(2, 2, ceil=True)),
+        *(Conv(512), Conv(512), Conv(512), Pool(3, 3, ceil=True)),
     ),
 )
 
@@ -273,7 +243,7 @@ def resolve(config: str | Config) -> Config:
     return config if isinstance(config, Config) else CONFIGS[config]
 
 
-def check_size(image_size: int | tuple[int, int], name: str = "image_size") -> tuple[int, int]:
+def check_size(image_size: int | Size, name: str = "image_size") -> Size:
     """``image_size`` as (height, width) in pixels; ValueError for what is neither one nor two."""
     pair = image_size if isinstance(image_size, tuple | list) else (image_size, image_size)
     right = len(pair) == 2 and all(is_whole(side, low=1) for side in pair)

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .arithmetic import last_map
-from .checks import choice, expected, is_number, needs
-from .configs import LRN, Config, Conv, Pool, check_classes, check_size, resolve, scaled
+from .checks import choice, is_number, needs
+from .configs import LRN, Config, Conv, Pool, Size, check_classes, check_size, resolve, scaled
+from .inputs import check_images
 
 INIT_SCHEMES = {
     "paper": "normal with variance 1e-2 (std 0.1), as Sect. 3.1 prints it",
@@ -51,55 +52,6 @@ def _draw(weight: Tensor, scheme: str, generator: torch.Generator | None) -> Non
     nn.init.normal_(weight, std=std, generator=generator)
 
 
-_ONE_AUTOCAST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
-
-
-def _autocasts(device: str) -> bool:
-    """Whether autocast is on for a kind of device; PyTorch 2.3 has a function for each."""
-    if _ONE_AUTOCAST:
-        return torch.is_autocast_enabled(device)
-    return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
-
-
-def check_images(
-    images: Tensor,
-    like: Tensor | None = None,
-    size: tuple[int, int] | None = None,
-    at_least: bool = False,
-) -> None:
-    """Raise unless ``images`` is a batch (N, 3, H, W) of ``like``'s dtype.
-
-    H, W are ``size``, or no smaller where ``at_least``. What torch.fx traces with is let through.
-    """
-    if isinstance(images, fx.Proxy):
-        return
-    if not isinstance(images, Tensor):
-        what = "a tensor of shape (N, 3, H, W)"
-        raise TypeError(expected("type(images)", type(images).__name__, what))
-    shape = tuple(images.shape)
-    batch = "four axes (N, 3, H, W), also for one image: images[None]"
-    needs(len(shape) == 4, "images.shape", shape, batch)
-    needs(shape[1] == 3, "images.shape", shape, "3 channels, RGB, in the second axis")
-    if like is not None and images.dtype != like.dtype:
-        _needs_autocast(images, like.dtype)
-    if size is None:
-        return
-    h, w = size
-    if at_least:
-        enough = shape[2] >= h and shape[3] >= w
-        needs(enough, "images.shape", shape, f"at least {h} x {w} pixels")
-    else:
-        hint = f"exactly {h} x {w} pixels; to_dense(model) takes larger ones"
-        needs(shape[2:] == (h, w), "images.shape", shape, hint)
-
-
-def _needs_autocast(images: Tensor, dtype: torch.dtype) -> None:
-    """Raise TypeError unless autocast will bring images and weights together."""
-    if not _autocasts(images.device.type):
-        what = f"{dtype}, as the weights have: images.to({dtype})"
-        raise TypeError(expected("images.dtype", images.dtype, what))
-
-
 @contextmanager
 def testing(nets: Sequence[nn.Module]) -> Iterator[None]:
     """Evaluation mode and no gradients; afterwards every module is as it was."""
@@ -133,11 +85,7 @@ class Network(nn.Module):
     classifier: Any  # FC layers, or whatever head takes their place
 
     def __init__(
-        self,
-        config: Config,
-        features: nn.Sequential,
-        classifier: nn.Module,
-        image_size: tuple[int, int],
+        self, config: Config, features: nn.Sequential, classifier: nn.Module, image_size: Size
     ) -> None:
         super().__init__()
         self.config = config
@@ -156,9 +104,9 @@ def _features(config: Config, width: float, batch_norm: bool) -> nn.Sequential:
     """Everything before the first FC layer."""
     modules: list[nn.Module] = []
     channels = 3
-    for layer, unit in zip(config.layers, config.channel_units):
+    for layer in config.layers:
         if isinstance(layer, Conv):
-            out = scaled(layer.channels, width, unit)
+            out = scaled(layer.channels, width, config.channel_unit)
             modules.append(
                 nn.Conv2d(channels, out, layer.kernel, layer.stride, layer.pad, groups=layer.groups)
             )
@@ -190,7 +138,7 @@ def build(
     num_classes: int = 1000,
     batch_norm: bool = False,
     width: float = 1.0,
-    image_size: int | tuple[int, int] = 224,
+    image_size: int | Size = 224,
     *,
     dropout: float = 0.5,
     init: str = "he",

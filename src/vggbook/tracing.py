@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from html import escape
 
 from .arithmetic import Row, walk
-from .configs import Config, check_size, resolve
+from .configs import Config, Size, check_size, resolve
 
 _HEAD = ("layer", "kind", "output", "parameters", "million MACs", "MB", "receptive field")
-_TEXT_COLUMNS = 3  # the first columns are text, aligned left; the others are numbers
+_SIDES = "<<<>>>>"  # text is aligned left, numbers right
 
 
 def _totals(params: int, macs: int, held: int) -> tuple[str, str, str]:
@@ -22,7 +22,7 @@ class Trace:
     """A network layer by layer for one image; prints as text, and as a table in a notebook."""
 
     config: Config
-    image_size: tuple[int, int]
+    image_size: Size
     rows: tuple[Row, ...]
 
     @property
@@ -63,13 +63,9 @@ class Trace:
 
     def __str__(self) -> str:
         table = [_HEAD, *self._cells()]
-        widths = [max(len(line[i]) for line in table) for i in range(len(_HEAD))]
-        lines = []
-        for line in table:
-            left = [text.ljust(n) for text, n in zip(line, widths)][:_TEXT_COLUMNS]
-            right = [text.rjust(n) for text, n in zip(line, widths)][_TEXT_COLUMNS:]
-            lines.append("  ".join(left + right).rstrip())
-        head, *body, total = lines
+        widths = [max(map(len, column)) for column in zip(*table)]
+        form = "  ".join(f"{{:{side}{n}}}" for side, n in zip(_SIDES, widths))
+        head, *body, total = [form.format(*line).rstrip() for line in table]
         return "\n".join([self._title(), head, *body, "-" * len(head), total])
 
     def _repr_html_(self) -> str:
@@ -83,18 +79,15 @@ class Trace:
 
 
 def _html_line(tag: str, cells: tuple[str, ...]) -> str:
-    line = ""
-    for i, text in enumerate(cells):
-        style = "text-align:left" if i < _TEXT_COLUMNS else "text-align:right"
-        if _HEAD[i] == "output":
-            style += ";white-space:nowrap"
-        line += f'<{tag} style="{style}">{escape(text)}</{tag}>'
-    return f"<tr>{line}</tr>"
+    styles = ["text-align:" + {"<": "left", ">": "right"}[side] for side in _SIDES]
+    styles[_HEAD.index("output")] += ";white-space:nowrap"
+    line = [f'<{tag} style="{s}">{escape(text)}</{tag}>' for s, text in zip(styles, cells)]
+    return f"<tr>{''.join(line)}</tr>"
 
 
 def trace(
     config: str | Config,
-    image_size: int | tuple[int, int] = 224,
+    image_size: int | Size = 224,
     num_classes: int = 1000,
     batch_norm: bool = False,
     width: float = 1.0,

@@ -5,7 +5,8 @@ net are float32 (N, 3, crop, crop) with the mean RGB subtracted *and nothing els
 standard deviation). What a data set is stands in `sets`.
 """
 
-from .crops import as_pixels, colour_shift, isotropic_resize, random_crop_flip
+from ..inputs import as_pixels
+from .crops import colour_shift, isotropic_resize, random_crop_flip
 from .files import UnreadableImage, load_image
 from .keyed import hash_keys, mix, uniforms
 from .loader import Loader

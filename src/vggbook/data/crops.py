@@ -13,41 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..checks import needs
-
-Images = Tensor | list[Tensor]
-
-
-def as_pixels(images: Tensor | Sequence[Tensor], name: str = "images") -> Images:
-    """Images as grey levels 0..255: integers of any kind become uint8, floating ones stay.
-
-    Raises ValueError, naming the range seen, for integers outside 0..255 and for floating images
-    that are plainly on another scale: 0..1, standardised, or with the mean already subtracted.
-    Values up to 32 outside 0..255 pass, since resampling overshoots. TypeError for other kinds.
-    """
-    if not isinstance(images, Tensor):
-        return [_as_pixels(image, f"{name}[{i}]") for i, image in enumerate(images)]
-    return _as_pixels(images, name)
-
-
-def _as_pixels(images: Tensor, name: str) -> Tensor:
-    kind = images.dtype
-    if kind == torch.uint8 or not images.numel():
-        return images
-    if kind == torch.bool or kind.is_complex:
-        raise TypeError(f"{name} of {kind}: expected integers 0..255, or floating grey levels")
-    low, high = (float(value) for value in images.aminmax())
-    seen = f"{name} of {kind} from {low:g} to {high:g}"
-    if not kind.is_floating_point:
-        if low < 0 or high > 255:
-            raise ValueError(f"{seen}: expected 0 to 255")
-        return images.to(torch.uint8)
-    if not (low >= -32 and high <= 255 + 32):  # also where they are not numbers
-        raise ValueError(f"{seen}: expected RGB of 0 to 255 with no mean subtracted")
-    if low < high <= 1:
-        raise ValueError(f"{seen}: expected RGB of 0 to 255; multiply images of 0 to 1 by 255")
-    if low < 0 and high <= 8:
-        raise ValueError(f"{seen}: expected RGB of 0 to 255, not standardised")
-    return images
+from ..inputs import Images
 
 
 @overload
@@ -88,10 +54,8 @@ def resized_groups(
     for (_, side), members in groups.items():
         whole = isinstance(images, Tensor) and len(members) == len(images)
         found = images if whole else take(images, members)
-        yield (
-            members,
-            _resize(found if isinstance(found, Tensor) else torch.stack(list(found)), side),
-        )
+        batch = found if isinstance(found, Tensor) else torch.stack(list(found))
+        yield members, _resize(batch, side)
 
 
 @overload
@@ -120,10 +84,7 @@ def _resize(x: Tensor, side: int) -> Tensor:
 
 
 def random_crop_flip(
-    batch: Tensor | Sequence[Tensor],
-    crop: int,
-    generator: torch.Generator | None = None,
-    flip: bool = True,
+    batch: Images, crop: int, generator: torch.Generator | None = None, flip: bool = True
 ) -> Tensor:
     """A random crop an image, mirrored with probability 1/2 (Sect. 3.1): (N, 3, crop, crop).
 
@@ -134,8 +95,9 @@ def random_crop_flip(
     u = torch.rand(len(batch), 3, generator=generator, device=device)
     if isinstance(batch, Tensor):
         return crops_at(batch, crop, u, flip)
-    crops = [crops_at(image[None], crop, u[i : i + 1], flip) for i, image in enumerate(batch)]
-    return torch.cat(crops)
+    return torch.cat(
+        [crops_at(image[None], crop, part[None], flip) for image, part in zip(batch, u)]
+    )
 
 
 def centre_crops(x: Tensor, crop: int) -> Tensor:
@@ -180,13 +142,8 @@ def _gathered(x: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor)
     rows = (top[:, None] + step).to(x.device)  # (N, crop)
     columns = (left[:, None] + across).to(x.device)  # (N, crop)
     image = torch.arange(len(x), device=x.device)
-    channel = torch.arange(x.shape[1], device=x.device)
-    return x[
-        image[:, None, None, None],
-        channel[:, None, None],
-        rows[:, None, :, None],
-        columns[:, None, None, :],
-    ]
+    pixels = x[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, crop, crop, 3)
+    return pixels.movedim(3, 1)
 
 
 def colour_shift(

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ..checks import choice, flag, needs, number, whole, whole_pair
-from .crops import centre_crops, colour_shift, crops_at, resized_groups, take
+from .crops import centre_crops, colour_shift, crops_at, resized_groups
 from .files import UnreadableImage
 from .keyed import hash_keys, uniforms
 from .sets import ON_ERROR, fetch
@@ -176,16 +176,15 @@ class _Crops(torch.utils.data.Dataset):
         u = of.numbers(self.epoch, indices, _PLACE_COLUMNS)
         low, high = of.scales
         sides = (low + (u[:, 0] * (high - low + 1)).long()).tolist()
-        order: list[int] = []
-        crops = []
+        crops: list = [None] * len(kept)
         for members, resized in resized_groups(images, sides):
-            order += members
             if of.augment:
-                crops.append(crops_at(resized, of.crop, u[members, 1:], of.flip))
+                cut = crops_at(resized, of.crop, u[members, 1:], of.flip)
             else:
-                crops.append(centre_crops(resized, of.crop))
-        back = torch.tensor(order).argsort()
-        return take(torch.cat(crops), back), labels, indices, skipped
+                cut = centre_crops(resized, of.crop)
+            for i, crop in zip(members, cut):
+                crops[i] = crop
+        return torch.stack(crops), labels, indices, skipped
 
 
 def _device_of(dataset: Any) -> torch.device:

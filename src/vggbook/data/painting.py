@@ -21,15 +21,13 @@ def paint(scene: Scene, x: Tensor, y: Tensor, pixels: int) -> Tensor:
     from_middle = (x - 0.5, y - 0.5)
     picture = _ground(scene, x, y)
     _add_waves(picture, scene, x, y)
-    _weave(
-        picture,
-        _band_coverage(scene, *from_middle, pixels),
-        scene.bands.texture,
-        *from_middle,
-        pixels,
-    )
-    _add_plain(picture, scene, x, y, pixels)
-    _weave(picture, coverage(scene.outline, x, y, pixels), scene.texture, x, y, pixels)
+    covered = _band_coverage(scene, *from_middle, pixels)
+    _weave(picture, covered, scene.bands.texture, *from_middle, pixels)
+    covered = coverage(scene.plain.outline, x, y, pixels)
+    covered *= _px(scene.plain.present)
+    _lay(picture, covered, scene.plain.colour)
+    covered = coverage(scene.outline, x, y, pixels)
+    _weave(picture, covered, scene.texture, x, y, pixels)
     picture *= _light(scene, *from_middle)
     picture += 0.5
     return picture.clamp_(0, 255).to(torch.uint8)
@@ -51,9 +49,8 @@ def coverage(outline: Outline, x: Tensor, y: Tensor, pixels: int) -> Tensor:
     """How much of each pixel star polygons cover, 0..1."""
     n, inner = _shape_table(outline.shape)
     half = math.pi / n  # angle from an outer corner to the next inner one
-    edge = torch.atan2(
-        1 - inner * torch.cos(half), inner * torch.sin(half)
-    )  # the normal of that edge
+    # the normal of that edge
+    edge = torch.atan2(1 - inner * torch.cos(half), inner * torch.sin(half))
     cos = torch.cos(outline.angle) / outline.radius
     sin = torch.sin(outline.angle) / outline.radius
     tilt = _px(outline.tilt)
@@ -99,13 +96,12 @@ def _band_coverage(scene: Scene, x: Tensor, y: Tensor, pixels: int) -> Tensor:
     return covered.clamp_(0, 1)
 
 
-def _add_plain(picture: Tensor, scene: Scene, x: Tensor, y: Tensor, pixels: int) -> None:
-    covered = coverage(scene.plain.outline, x, y, pixels)
-    covered *= _px(scene.plain.present)
+def _lay(picture: Tensor, covered: Tensor, colour: Tensor) -> None:
+    """Paint colours (N, K, 3) where `covered` (N, K, H, W) is 1, one of the K after the other."""
     for k in range(covered.shape[1]):
         part = covered[:, k : k + 1]
         picture *= 1 - part
-        picture += part * _px(scene.plain.colour[:, k])
+        picture += part * _px(colour[:, k])
 
 
 def _light(scene: Scene, x: Tensor, y: Tensor) -> Tensor:

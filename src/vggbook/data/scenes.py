@@ -46,6 +46,8 @@ COLUMNS = (
 COLUMN_COUNT = sum(count for _, count in COLUMNS)
 FRAME_COLUMNS = 2  # the first ones decide the picture's size
 
+Span = tuple[float, float]  # smallest, largest
+Room = tuple[Tensor, Tensor]  # width and height of the pictures, (N, 1)
 Numbers = dict[str, Tensor]  # column name -> (N, count)
 
 
@@ -53,7 +55,7 @@ class Look(NamedTuple):
     """What the scenes of a set have in common; see `ShapesDataset` for the first four."""
 
     size: tuple[int, int]
-    aspect: tuple[float, float]
+    aspect: Span
     difficulty: float
     hint: float
     shape_of: Tensor  # (classes,), rows of SHAPES
@@ -139,12 +141,15 @@ class Scene(NamedTuple):
     texture: Texture  # of the object
     light: Light
 
+    def rows(self, start: int, stop: int) -> Scene:
+        """The scenes start to stop."""
+        return _rows(self, start, stop)
 
-def rows(part: Any, start: int, stop: int) -> Any:
-    """Scenes start to stop of any part of a scene."""
+
+def _rows(part: Any, start: int, stop: int) -> Any:
     if isinstance(part, Tensor):
         return part[start:stop]
-    return type(part)(*(rows(field, start, stop) for field in part))
+    return type(part)(*(_rows(field, start, stop) for field in part))
 
 
 def named_columns(u: Tensor) -> Numbers:
@@ -215,12 +220,7 @@ def _bands(n: Numbers, textures: Tensor, difficulty: float) -> Bands:
 
 
 def _outline(
-    n: Numbers,
-    part: str,
-    shape: Tensor,
-    radii: tuple[float, float],
-    room: tuple[Tensor, Tensor],
-    difficulty: float,
+    n: Numbers, part: str, shape: Tensor, radii: Span, room: Room, difficulty: float
 ) -> Outline:
     width, height = room
     radius = _log_between(n[f"{part}.radius"], *radii)

@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 
 from ..checks import choice, needs
-from .crops import Images, isotropic_resize, take
+from ..inputs import Images
+from .crops import isotropic_resize, take
 from .files import UnreadableImage, load_image, rgb_tensor
 
 ON_ERROR = ("error", "skip")

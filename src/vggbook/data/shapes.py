@@ -9,34 +9,16 @@ import torch
 from torch import Tensor
 
 from ..checks import choice, needs, number, pair, whole, whole_pair
+from ..inputs import Images
 from .keyed import hash_keys, uniforms
 from .painting import corners, paint
-from .scenes import (
-    COLUMN_COUNT,
-    FRAME_COLUMNS,
-    SHAPES,
-    TEXTURES,
-    Look,
-    Scene,
-    draw_scene,
-    frame,
-    rows,
-)
+from .scenes import COLUMN_COUNT, FRAME_COLUMNS, SHAPES, TEXTURES, Look, Scene, draw_scene, frame
 
 SPLITS = ("train", "val", "test")
-_GRIDS = {  # number of classes: shapes, textures
-    4: (2, 2),
-    6: (3, 2),
-    9: (3, 3),
-    12: (4, 3),
-    16: (4, 4),
-    20: (5, 4),
-    24: (6, 4),
-}
+# number of classes: shapes, textures
+_GRIDS = {4: (2, 2), 6: (3, 2), 9: (3, 3), 12: (4, 3), 16: (4, 4), 20: (5, 4), 24: (6, 4)}
 _SCENES_AT_ONCE = 1024
 _PIXELS_AT_ONCE = {"cpu": 2**17, "gpu": 2**24}  # on a CPU what fits the cache
-
-Images = Tensor | list[Tensor]  # (N, 3, H, W), or N of (3, H, W) where sizes differ
 
 
 class ShapesDataset:
@@ -84,8 +66,10 @@ class ShapesDataset:
         self.hint = number("hint", hint, low=0, high=1)
         self.classes = _class_names(classes)
         self.device = torch.device(device)
-        shapes, textures = zip(*(name.split("-") for name in self.classes))
-        turn = torch.arange(len(self.classes), device=self.device) * 0.618  # of the circle of hues
+        kinds = [name.split("-") for name in self.classes]
+        shape_of = [list(SHAPES).index(shape) for shape, _ in kinds]
+        texture_of = [list(TEXTURES).index(texture) for _, texture in kinds]
+        turn = torch.arange(len(kinds), device=self.device) * 0.618  # of the circle of hues
         rgb = torch.tensor([0, 1 / 3, 2 / 3], device=self.device)
         hue = 0.5 + 0.5 * torch.cos(2 * math.pi * (turn[:, None] - rgb))  # neighbours far apart
         self._look = Look(
@@ -93,10 +77,8 @@ class ShapesDataset:
             aspect=self.aspect,
             difficulty=self.difficulty,
             hint=self.hint,
-            shape_of=torch.tensor([list(SHAPES).index(s) for s in shapes], device=self.device),
-            texture_of=torch.tensor(
-                [list(TEXTURES).index(t) for t in textures], device=self.device
-            ),
+            shape_of=torch.tensor(shape_of, device=self.device),
+            texture_of=torch.tensor(texture_of, device=self.device),
             colour_of=hue[:, None],
         )
 
@@ -127,20 +109,10 @@ class ShapesDataset:
 
         All four are fractions of the image's sides (App. A's parametrisation).
         """
-        scene = self._scenes(self._checked(indices))
-        xs, ys = corners(scene.outline)  # (N, 96)
-        left, right = xs.aminmax(dim=1)
-        top, bottom = ys.aminmax(dim=1)
-        width, height = scene.width[:, 0], scene.height[:, 0]
-        return torch.stack(
-            [
-                (left + right) / 2 / width,
-                (top + bottom) / 2 / height,
-                (right - left) / width,
-                (bottom - top) / height,
-            ],
-            dim=1,
-        )
+        scene = self.scenes(indices)
+        sides = torch.cat([scene.width, scene.height], dim=1)  # (N, 2)
+        low, high = torch.stack(corners(scene.outline), dim=1).aminmax(dim=2)  # (N, 2)
+        return torch.cat([(low + high) / 2 / sides, (high - low) / sides], dim=1)
 
     def scenes(self, indices: Iterable[int]) -> Scene:
         """The numbers behind N pictures: every thing in them, from back to front."""
@@ -148,7 +120,7 @@ class ShapesDataset:
 
     def scales(self, indices: Iterable[int]) -> Tensor:
         """The object's diameter over the image's smallest side, float32 (N,)."""
-        return 2 * self._scenes(self._checked(indices)).outline.radius[:, 0]
+        return 2 * self.scenes(indices).outline.radius[:, 0]
 
     def _checked(self, indices: Iterable[int]) -> Tensor:
         values = indices if isinstance(indices, Tensor) else list(indices)
@@ -176,10 +148,9 @@ class ShapesDataset:
         needs(len(index) > 0, "indices", [], "at least one index")
         frames, which = self._frames(index, size).unique(dim=0, return_inverse=True)
         pictures: list = [None] * len(index)
-        for f, (side, height, width) in enumerate(frames.tolist()):
+        for f, (side, *shape) in enumerate(frames.tolist()):
             members = (which == f).nonzero()[:, 0]
-            shape = (len(members), 3, height, width)
-            out = torch.empty(shape, dtype=torch.uint8, device=self.device)
+            out = torch.empty(len(members), 3, *shape, dtype=torch.uint8, device=self.device)
             self._fill(out, index[members], side)
             if len(frames) == 1:
                 return out
@@ -200,17 +171,20 @@ class ShapesDataset:
         for start in range(0, len(index), _SCENES_AT_ONCE):
             scenes = self._scenes(index[start : start + _SCENES_AT_ONCE])
             for at in range(0, len(scenes.width), chunk):
-                part = paint(rows(scenes, at, at + chunk), x, y, side)
+                part = paint(scenes.rows(at, at + chunk), x, y, side)
                 out[start + at : start + at + len(part)] = part
+
+
+def _names(shapes: Iterable[str], textures: Sequence[str]) -> tuple[str, ...]:
+    return tuple(f"{shape}-{texture}" for shape in shapes for texture in textures)
 
 
 def _class_names(classes: int | Sequence[str]) -> tuple[str, ...]:
     if isinstance(classes, int):
         shapes, textures = _GRIDS[choice("classes", classes, _GRIDS)]
-        names = [f"{s}-{t}" for s in list(SHAPES)[:shapes] for t in list(TEXTURES)[:textures]]
-        return tuple(names)
-    known = [f"{s}-{t}" for s in SHAPES for t in TEXTURES]
-    names = list(classes)
+        return _names(list(SHAPES)[:shapes], list(TEXTURES)[:textures])
+    known = _names(SHAPES, list(TEXTURES))
+    names = tuple(classes)
     right = len(names) >= 2 and len(set(names)) == len(names) and set(names) <= set(known)
-    needs(right, "classes", names, f"two or more different names among {known}")
-    return tuple(names)
+    needs(right, "classes", list(names), f"two or more different names among {list(known)}")
+    return names

@@ -13,7 +13,8 @@ comes first there too, ``average="posterior"``; ``average="logit"`` is the other
 from .command import main
 from .errors import Evaluation, evaluate
 from .posteriors import METHODS, fuse, predict
-from .scales import crop_grid, dense_macs, paper_rows, score_map_size, test_scales
+from .printed import paper_rows
+from .scales import crop_grid, dense_macs, score_map_size, test_scales
 
 __all__ = [
     "METHODS",

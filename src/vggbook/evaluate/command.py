@@ -21,7 +21,7 @@ from ..train.machine import process_group
 from ..weights import FAMILIES, load_weights
 from .errors import Evaluation, evaluate
 from .posteriors import AVERAGES, METHODS
-from .scales import paper_rows
+from .printed import paper_rows
 
 
 def _whole(text: str) -> int:

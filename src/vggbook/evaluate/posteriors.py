@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from ..checks import choice, expected, needs, whole
-from ..data import as_pixels, isotropic_resize
+from ..data import isotropic_resize
 from ..dense import to_dense
+from ..inputs import rgb_pixels
 from ..model import testing
 from ..weights import FAMILIES
 from .scales import crop_grid
@@ -28,21 +30,6 @@ def fuse(posteriors: Sequence[Tensor]) -> Tensor:
     right = len(set(shapes)) == 1 and len(shapes[0]) == 2
     needs(right, "shapes of posteriors", shapes, "one shape (N, classes), over the same classes")
     return torch.stack(list(posteriors)).mean(0)
-
-
-def _checked(images: Images) -> Images:
-    """RGB images as ``data.as_pixels`` has them; ValueError for tensors of another shape."""
-    if isinstance(images, Tensor):
-        shape = tuple(images.shape)
-        right = images.ndim == 4 and images.shape[1] == 3 and 0 not in shape[2:]
-        needs(right, "images.shape", shape, "(N, 3, H, W), RGB, also for one image: images[None]")
-        return as_pixels(images)
-    for i, image in enumerate(images):
-        found = tuple(image.shape) if isinstance(image, Tensor) else type(image).__name__
-        right = isinstance(image, Tensor) and image.ndim == 3 and image.shape[0] == 3
-        what = "an RGB tensor (3, H, W) of 0..255 (load_image gives one)"
-        needs(right and 0 not in image.shape, f"images[{i}]", found, what)
-    return as_pixels(images)
 
 
 def network_list(models: nn.Module | Sequence[nn.Module]) -> list[nn.Module]:
@@ -79,10 +66,10 @@ def _batches(images: Images, scale: int, max_pixels: int) -> Iterator[tuple[list
     block = max(64, BATCHES * max_pixels // scale**2)  # images held rescaled at a time
     for start in range(0, len(images), block):
         resized: Any = isotropic_resize(images[start : start + block], scale)
-        groups: dict[tuple[int, int], list[int]] = {}
+        groups: dict[tuple[int, ...], list[int]] = {}
         for i, image in enumerate(resized):
-            groups.setdefault((image.shape[1], image.shape[2]), []).append(i)
-        for (h, w), members in groups.items():
+            groups.setdefault(tuple(image.shape), []).append(i)
+        for (_, h, w), members in groups.items():
             room = max(1, max_pixels // (h * w))
             for at in range(0, len(members), room):
                 part = members[at : at + room]
@@ -91,31 +78,26 @@ def _batches(images: Images, scale: int, max_pixels: int) -> Iterator[tuple[list
                 yield [start + i for i in part], batch
 
 
+@dataclass
 class _Scorer:
     """One net with its dense twin: posteriors of a batch that is already rescaled."""
 
-    def __init__(
-        self,
-        net: nn.Module,
-        preprocess: Callable[[Tensor], Tensor] | None,
-        grid: int,
-        average: str,
-        max_pixels: int,
-        dtype: torch.dtype | None,
-    ) -> None:
-        self.net = net
-        self.twin = to_dense(net)
-        own: Callable[[Tensor], Tensor] = getattr(net, "preprocessing", FAMILIES["paper"])
-        self.preprocess = preprocess or own
-        self.grid = grid
-        self.average = average
-        self.max_pixels = max_pixels
-        self.dtype = dtype
-        self.weight = next(net.parameters())
+    net: nn.Module
+    preprocess: Callable[[Tensor], Tensor] | None
+    grid: int
+    average: str
+    max_pixels: int
+    dtype: torch.dtype | None
+
+    def __post_init__(self) -> None:
+        self.twin = to_dense(self.net)
+        self.weight = next(self.net.parameters())
+        own: Callable[[Tensor], Tensor] = getattr(self.net, "preprocessing", FAMILIES["paper"])
+        self.prepare = self.preprocess or own
 
     def __call__(self, images: Tensor, methods: Sequence[str], flip: bool) -> Tensor:
         """(N, 3, H, W) of 0..255 -> (N, classes): the sum of the views' posteriors, on the CPU."""
-        x = self.preprocess(images.to(self.weight.device))  # (N, 3, H, W)
+        x = self.prepare(images.to(self.weight.device))  # (N, 3, H, W)
         x = x.to(self.weight.dtype).contiguous(memory_format=torch.channels_last)
         # The convolutions of D take as long a pixel at any size and batch, but an FC layer with few
         # rows waits for its weights (9 rows take as long as 4): so both views go in one batch.
@@ -138,8 +120,8 @@ class _Scorer:
         corners = crop_grid((views.shape[2], views.shape[3]), (h, w), self.grid)
         crops = [views[..., top : top + h, left : left + w] for top, left in corners]
         room = max(1, self.max_pixels // BATCHES // (len(views) * h * w))
-        parts = [crops[i : i + room] for i in range(0, len(crops), room)]
-        scores = torch.cat([self.net(torch.cat(part)) for part in parts])
+        starts = range(0, len(crops), room)
+        scores = torch.cat([self.net(torch.cat(crops[at : at + room])) for at in starts])
         return scores.unflatten(0, (len(crops), len(views))).transpose(0, 1)
 
     def _posteriors(self, scores: Tensor) -> Tensor:
@@ -185,7 +167,7 @@ def predict(
     choice("method", method, METHODS)
     choice("average", average, AVERAGES)
     whole("grid", grid, low=1)
-    images = _checked(images)
+    images = rgb_pixels(images)
     if max_pixels is None:
         max_pixels = 2**26 if next(nets[0].parameters()).is_cuda else 2**21
     whole("max_pixels", max_pixels, low=1)

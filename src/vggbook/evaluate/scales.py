@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 from ..arithmetic import last_map, walk
 from ..checks import is_whole, needs, whole
-from ..configs import Config, check_size
-from ..paper import tables
+from ..configs import Config, Size, check_size
 
 
 def test_scales(S: int | tuple[int, int], single: bool = False, step: int = 32) -> tuple[int, ...]:
@@ -31,9 +27,7 @@ def test_scales(S: int | tuple[int, int], single: bool = False, step: int = 32) 
 test_scales.__test__ = False  # type: ignore[attr-defined]  # not a test, whatever pytest thinks
 
 
-def score_map_size(
-    config: str | Config, image_size: int | tuple[int, int], crop: int = 224
-) -> tuple[int, int]:
+def score_map_size(config: str | Config, image_size: int | Size, crop: int = 224) -> Size:
     """Height and width of the class score map of an image, for a net trained on ``crop`` pixels."""
     enough = min(check_size(image_size)) >= whole("crop", crop, low=1)
     needs(enough, "image_size", image_size, f"at least the crop, {crop} pixels, on both sides")
@@ -44,7 +38,7 @@ def score_map_size(
 
 def dense_macs(
     config: str | Config,
-    image_size: int | tuple[int, int],
+    image_size: int | Size,
     crop: int = 224,
     num_classes: int = 1000,
     width: float = 1.0,
@@ -60,9 +54,7 @@ def dense_macs(
     return convs + h * w * sum(row.macs for row in one_crop if row.kind == "fc")
 
 
-def crop_grid(
-    size: tuple[int, int], crop: int | tuple[int, int] = 224, grid: int = 5
-) -> list[tuple[int, int]]:
+def crop_grid(size: Size, crop: int | Size = 224, grid: int = 5) -> list[tuple[int, int]]:
     """(top, left) of the ``grid`` x ``grid`` crops of an image of ``size`` (Sect. 3.2).
 
     They are evenly spread from border to border; one crop (``grid=1``) is the centre crop.
@@ -81,42 +73,3 @@ def _spread(space: int, grid: int) -> list[int]:
     if grid == 1:
         return [space // 2]
     return [round(space * i / (grid - 1)) for i in range(grid)]
-
-
-def paper_rows(
-    configs: Sequence[str], method: str = "dense", scales: Sequence[int] = (256, 384, 512)
-) -> list[dict[str, Any]]:
-    """The paper's rows for these nets (one, or D and E together), method and test scales.
-
-    Each has the keys table, config, S, top1, top5; errors in per cent. Empty where it has none.
-    """
-    nets = sorted(configs)
-    scales = sorted(scales)
-    if len(nets) == 1 and method == "dense":
-        return _rows_of_tables_3_and_4(nets[0], scales)
-    if scales != [256, 384, 512]:
-        return []
-    way = {"dense": "dense", "multi_crop": "multi-crop", "both": "multi-crop & dense"}[method]
-    found = []
-    for config, used, top1, top5 in tables()["table_5"]["rows"]:
-        if [config] == nets and used == way:
-            found.append(_row("5", config, [256, 512], top1, top5))
-    for members, used, top1, top5, _ in tables()["table_6"]["rows"]:
-        fused = [member[0] for member in members]
-        if fused == nets and used == way and len(fused) == 2:
-            found.append(_row("6", "+".join(fused), [256, 512], top1, top5))
-    return found
-
-
-def _rows_of_tables_3_and_4(config: str, scales: Sequence[int]) -> list[dict[str, Any]]:
-    """Dense evaluation of one net, at one test scale or at several."""
-    table = "3" if len(scales) == 1 else "4"
-    found = []
-    for name, S, Q, top1, top5 in tables()[f"table_{table}"]["rows"]:
-        if name == config and list(scales) == sorted(Q if isinstance(Q, list) else [Q]):
-            found.append(_row(table, name, S, top1, top5))
-    return found
-
-
-def _row(table: str, config: str, S: int | list[int], top1: float, top5: float) -> dict[str, Any]:
-    return {"table": table, "config": config, "S": S, "top1": top1, "top5": top5}

@@ -24,8 +24,9 @@ masks (:class:`KeyedDropout`) are functions of (seed, epoch, image). So neither 
 number of processes, nor micro-batches change what is trained.
 
 Rooms: ``loop`` has the loop; ``recipe`` what is trained, ``options`` how; ``transfer`` layers from
-trained nets; ``state`` what a step changes; ``machine`` devices, processes and memory;
-``checkpoint`` files; ``history`` curves; ``dropout`` its masks.
+trained nets, ``sources`` where those come from; ``start`` what precedes the first step; ``state``
+what a step changes; ``machine`` devices, processes and memory; ``checkpoint`` files; ``history``
+curves; ``dropout`` its masks.
 """
 
 from .checkpoint import (

@@ -18,8 +18,8 @@ from .loop import fit
 from .machine import choose_device, choose_precision, process_group, world
 from .options import PRECISIONS, Options
 from .recipe import Recipe
+from .sources import trained
 from .state import Diverged
-from .transfer import trained
 
 SETS = ("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder")
 PASSED_ON = ("mean", "precision", "compile", "micro_batch", "workers", "on_error", "save_minutes")

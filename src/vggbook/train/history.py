@@ -87,3 +87,12 @@ class History:
         means = torch.tensor(self.losses).unfold(0, window, 1).mean(1)
         at = (torch.arange(len(means)) + window) * len(self.rows) / len(self.losses)
         return at, means
+
+
+def hint(classes: int) -> str:
+    """What is said, once, where an epoch ended no better than guessing."""
+    return (
+        f"the loss is still that of guessing, ln({classes}) = {math.log(classes):.3f}, or above. "
+        "If it stays there: layers from a trained shallower net (init_from) or init='glorot', both "
+        "of Sect. 3.1, init='he', or another lr"
+    )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import time
@@ -12,20 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from ..checks import needs
-from ..data import Eigen, Loader, mean_rgb, pca_rgb
+from ..data import Loader
 from ..model import Network
-from .checkpoint import Run, check_same_run, locked, newest
-from .history import History
+from .checkpoint import Run, locked
+from .history import History, hint
 from .machine import Machine, choose_device, choose_precision, from_first, share_threads, world
 from .options import Options
 from .recipe import Recipe
+from .sources import Source
+from .start import check_arguments, earlier_state, loaders, statistics
 from .state import Keeper, Training
-from .transfer import Source, frozen_layers, start_from
+from .transfer import frozen_layers, start_from
 
 Say = Callable[[str], Any]
 NAMED = 10  # skipped images that are named in the log, at most
@@ -50,7 +50,9 @@ def descend(at: Training, machine: Machine, val: Loader | None, keeper: Keeper, 
         better = at.close_epoch(measured, rate, skipped)  # the rule for the rate is in here
         say(History.line(at.history.rows[-1]))
         keeper.save(at, ("best.pt", "last.pt") if better else ("last.pt",))
-        hint(at, say)
+        if not at.hinted and at.history.at_chance(len(at.classes), len(at.loader)):
+            at.hinted = True
+            say(hint(len(at.classes)))
 
 
 def batches(at: Training, machine: Machine) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
@@ -81,19 +83,6 @@ def validate(machine: Machine, loader: Loader) -> tuple[float, float]:
             total += torch.tensor([float(loss), float(right), len(y)], dtype=torch.float64)
     loss, right, images = machine.total(total)
     return loss / images, right / images
-
-
-def hint(at: Training, say: Say) -> None:
-    """One line, once, where an epoch ended no better than guessing."""
-    classes = len(at.classes)
-    if not at.history.at_chance(classes, len(at.loader)) or at.hinted:
-        return
-    at.hinted = True
-    say(
-        f"the loss is still that of guessing, ln({classes}) = {math.log(classes):.3f}, or above. "
-        "If it stays there: layers from a trained shallower net (init_from) or init='glorot', both "
-        "of Sect. 3.1, init='he', or another lr"
-    )
 
 
 def fit(
@@ -129,54 +118,31 @@ def fit(
     options = (Options() if options is None else options).override(**overrides)
     rank, processes = world()
     say: Say = options.log if options.log and rank == 0 else lambda line: None
-    _check(recipe, train, val, model, init_from, processes)
+    check_arguments(recipe, train, val, model, init_from, processes)
     device = choose_device(options.device)
     dtype = choose_precision(options.precision, device)
     if device.type == "cpu":
         share_threads(int(os.environ.get("LOCAL_WORLD_SIZE", processes)))
-    folder = None if out is None else Path(out)
-    with locked(folder) if folder and rank == 0 else contextlib.nullcontext():
+    folder = Path(out) if out is not None and rank == 0 else None
+    with locked(folder) if folder else contextlib.nullcontext():
         net = recipe.net(len(train.classes)) if model is None else model
         frozen = frozen_layers(net, options.freeze) if options.freeze else {}
-        state = newest(folder) if folder and rank == 0 else None
-        if state is not None:
-            classes = list(map(str, train.classes))
-            found = {"images": len(train), "classes": classes, "frozen": list(frozen)}
-            check_same_run(state, recipe, found)
+        state = earlier_state(folder, recipe, train, frozen) if folder else None
         state = from_first(state, device)
         if init_from is not None and state is None:
             start_from(init_from, net, recipe.gain, say)
         skipped: dict[int, str] = {}
-        known = _statistics(recipe, train, options, state, skipped) if rank == 0 else None
+        known = statistics(recipe, train, options, state, skipped) if rank == 0 else None
         mean, eigen = from_first(known, device)
-        feed: dict[str, Any] = {
-            "batch_size": recipe.batch_size,
-            "crop": recipe.crop,
-            "mean": mean,
-            "gain": recipe.gain,
-            "seed": recipe.seed,
-            "rank": rank,
-            "world_size": processes,
-            "device": device,
-            "workers": options.workers,
-            "on_error": options.on_error,
-        }
-        colour = eigen if recipe.colour else None
-        loader = Loader(train, scales=recipe.scales, colour=colour, flip=recipe.flip, **feed)
-        centre: dict[str, Any] = {
-            "scales": recipe.test_scale,
-            "flip": False,
-            "shuffle": False,
-            "augment": False,
-        }
-        checker = None if val is None else Loader(val, **centre, **feed)
+        where = {"rank": rank, "world_size": processes, "device": device}
+        loader, checker = loaders(recipe, train, val, mean, eigen, options, **where)
         machine = Machine(net, recipe, device, dtype, options.compile, options.micro_batch, say)
         at = Training(recipe, net, loader, device, machine.scaler, eigen, frozen)
         if state is not None:
             at.restore(state)
             going = f"going on from {folder}: epoch {at.epoch + 1}, step {at.step}"
             say(f"{folder} is finished: {at.ended}" if at.ended else going)
-        descend(at, machine, checker, Keeper(folder if rank == 0 else None, options), say)
+        descend(at, machine, checker, Keeper(folder, options), say)
         machine.release()
         at.release()
         lost = {*at.skipped, *skipped.values(), *(checker.skipped.values() if checker else ())}
@@ -184,51 +150,5 @@ def fit(
         if named:
             rest = f"; and {len(named) - NAMED} more" if len(named) > NAMED else ""
             say(f"{len(named)} unreadable images skipped: {'; '.join(named[:NAMED])}{rest}")
-        return Run(
-            recipe,
-            net,
-            at.history,
-            mean=mean,
-            classes=at.classes,
-            ended=at.ended,
-            checkpoint=at.written,
-            skipped=tuple(named),
-        )
-
-
-def _check(
-    recipe: Recipe, train: Any, val: Any, model: Any, init_from: Any, processes: int
-) -> None:
-    """What can be said before any data is touched."""
-    needs(isinstance(recipe, Recipe), "recipe", recipe, "a Recipe")
-    divides = recipe.batch_size % processes == 0
-    needs(divides, "batch_size", recipe.batch_size, f"a multiple of the {processes} processes")
-    classes = list(map(str, train.classes))
-    if val is not None:
-        theirs = list(map(str, val.classes))
-        needs(theirs == classes, "val", theirs, f"the classes of the training set, {classes}")
-    if model is None:
-        return
-    given = str(init_from) if isinstance(init_from, str | Path) else type(init_from).__name__
-    needs(init_from is None, "init_from", given, "None where a model is given")
-    if isinstance(model, Network):
-        found = model.config.name, model.image_size
-        asked = recipe.config, (recipe.crop, recipe.crop)
-        needs(found == asked, "model", found, f"the recipe's configuration and crop, {asked}")
-    outputs = [m.out_features for m in model.modules() if isinstance(m, nn.Linear)][-1:]
-    what = f"a net with {len(classes)} outputs, one a class of the training set"
-    needs(outputs in ([], [len(classes)]), "model", f"{outputs} outputs", what)
-
-
-def _statistics(
-    recipe: Recipe, train: Any, options: Options, state: dict | None, skipped: dict[int, str]
-) -> tuple[Tensor, Eigen | None]:
-    """Mean RGB and principal components: the checkpoint's, those given, or the training set's."""
-    if state is not None:
-        return state["mean"], Eigen(*state["eigen"]) if state["eigen"] else None
-    mean, eigen = options.mean, options.eigen
-    how: dict[str, Any] = {"on_error": options.on_error, "skipped": skipped}
-    mean = mean_rgb(train, **how) if mean is None else torch.as_tensor(mean, dtype=torch.float32)
-    if eigen is None and recipe.colour:
-        eigen = pca_rgb(train, **how)
-    return mean, eigen
+        ended = at.ended, at.written, tuple(named)
+        return Run(recipe, net, at.history, mean, at.classes, *ended)
