@@ -10,6 +10,8 @@ import http.server
 import os
 import re
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -27,6 +29,8 @@ VIEWS = {
 PAGES = [f"{f}.html" for f in stage.toc_files(yaml.safe_load((ROOT / "_toc.yml").read_text()))] + [
     "search.html?q=convolution"
 ]
+CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
+OPEN = "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
 STATE = """() => ({
   math: document.querySelectorAll('span.math, div.math').length,
   raw: [...document.querySelectorAll('span.math, div.math')]
@@ -59,9 +63,10 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
             "json",
             "svg+xml",
         )
-        body = self.packed.setdefault(
-            path, gzip.compress(path.read_bytes(), 6) if text else path.read_bytes()
-        )
+        if path not in self.packed:
+            data = path.read_bytes()
+            self.packed[path] = gzip.compress(data, 6) if text else data
+        body = self.packed[path]
         type(self).sent += len(body)
         self.send_response(200)
         self.send_header("Content-Type", kind)
@@ -72,15 +77,22 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """The folder's address on this machine."""
+    handler = functools.partial(Quiet, directory=str(folder))
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+
+
 @pytest.fixture(scope="module")
 def base(html):
-    Quiet.packed = {}
-    server = http.server.ThreadingHTTPServer(
-        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(html))
-    )
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
+    with served(html) as address:
+        yield address
 
 
 def visit(context, base, page):
@@ -106,95 +118,21 @@ def visit(context, base, page):
     return p, wrong
 
 
-@pytest.mark.parametrize("view", VIEWS)
-def test_every_page_in_a_browser(browser, base, view):
-    context, wrong = browser.new_context(**VIEWS[view]), []
-    for page in PAGES:
-        p, seen = visit(context, base, page)
-        state = p.evaluate(STATE)
-        seen += [f"{state['raw']} of {state['math']} formulas are not set"] if state["raw"] else []
-        seen += [f"{state['broken']} formulas are wrong"] if state["broken"] else []
-        seen += [f"{state['wide']} pixels wider than the window"] if state["wide"] > 0 else []
-        seen += [f"picture not shown: {src}" for src in state["images"]]
-        seen += (
-            ["not in dark mode"]
-            if VIEWS[view].get("color_scheme") == "dark" != state["theme"]
-            else []
-        )
-        wrong += [f"{page} ({view}): {s}" for s in dict.fromkeys(seen)]
-        p.close()
-    context.close()
-    assert wrong == []
-
-
-def test_first_load_is_light(browser, base):
-    """What a first visit to any page fetches, compressed: at most 600 kB."""
-    sizes = {}
-    for page in PAGES:
-        context, Quiet.sent = browser.new_context(), 0
-        p, _ = visit(context, base, page)
-        p.wait_for_load_state("networkidle")
-        sizes[page] = Quiet.sent // 1000
-        context.close()
-    assert {page: kb for page, kb in sizes.items() if kb > 600} == {}
-
-
-def test_ledger_filters_by_status_and_can_be_read_without_script(browser, base):
-    p, wrong = visit(browser.new_context(), base, "book/ledger.html")
-    visible = "table.ledger tbody tr:visible"
-    settled = p.locator("details.ledger-fold tbody tr").count()
-    assert p.locator(visible).count() == 174 - settled
-    names = [s.strip() for s in p.locator(".ledger-summary .status").all_inner_texts()]
-    for name in names:
-        p.get_by_role("button", name=name, exact=True).click()
-        counted = p.locator(".ledger-summary tr", has=p.locator(f".status-{name}"))
-        assert p.locator(visible).count() == int(counted.locator(".number").inner_text()), name
-    assert p.get_by_role("button", name=names[-1]).get_attribute("aria-pressed") == "true"
-    p.get_by_role("button", name="all", exact=True).click()
-    assert p.locator(visible).count() == 174 - settled and wrong == []
-    p.context.close()
-    plain = browser.new_context(java_script_enabled=False)
-    q = plain.new_page()
-    q.goto(f"{base}/book/ledger.html")
-    assert q.locator(visible).count() == 174 - settled
-    assert not q.locator(".ledger-filter").is_visible()
-    for fold in q.locator("details.ledger-fold > summary").all():
-        fold.press("Enter")
-    assert q.locator(visible).count() == 174
-    plain.close()
-
-
-def test_a_link_into_a_fold_of_the_ledger_opens_it(browser, base, html):
-    rows = check.parsed(html / "book/ledger.html").select("details.ledger-fold tbody tr")
-    p, _ = visit(browser.new_context(), base, f"book/ledger.html#{rows[0]['id']}")
-    assert p.locator(f"[id='{rows[0]['id']}']").is_visible()
-    p.context.close()
+# Every page, visited once in each view
 
 
 PICTURES = """() => [...document.querySelectorAll('main .cell_output img')].map(i => {
     const s = getComputedStyle(i), drawn = i.classList.contains('drawn') && i.src.endsWith('.svg');
     return [drawn, s.filter, s.backgroundColor]; })"""
-TURNED = "invert(1) hue-rotate(180deg)"
-
-
-def test_drawings_follow_the_theme_and_photographs_do_not(browser, base, html):
-    looks = {}
-    for view in ("desk", "dark"):
-        context = browser.new_context(**VIEWS[view])
-        for page in CHAPTERS:
-            p, _ = visit(context, base, page)
-            for drawn, filtered, ground in p.evaluate(PICTURES):
-                looks.setdefault((view, drawn), set()).add((filtered, ground))
-            p.close()
-        context.close()
-    none = "rgba(0, 0, 0, 0)"
-    assert looks[("desk", True)] == {("none", none)}
-    assert looks[("dark", True)] == {(TURNED, none)}
-    assert looks.get(("desk", False), {("none", none)}) == {("none", none)}
-    card = {("none", "rgb(251, 251, 249)")}
-    assert looks.get(("dark", False), card) == card
-
-
+SMALL = """() => [...document.querySelectorAll('main img.drawn')]
+  .filter(i => i.width && 14 * i.width / i.naturalWidth < 11)
+  .map(i => [i.alt.slice(0, 50), (14 * i.width / i.naturalWidth).toFixed(1)])
+  .map(([alt, height]) => `${alt}: ${height}`)"""
+CODE = """() => [...document.querySelectorAll('.cell_input pre')].map(e => [
+    Math.max(...e.textContent.split('\\n').map(l => l.length)),
+    e.scrollWidth - e.clientWidth,
+    getComputedStyle(e).whiteSpace, e.textContent.slice(0, 40)])"""
+TWO_FRAMES = "() => new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))"
 CLIPPED = """() => {
   const wrong = [];
   const leaf = (e) => [...e.childNodes].some((n) => n.nodeType === 3 && n.data.trim())
@@ -227,22 +165,173 @@ CLIPPED = """() => {
 }"""
 
 
+def axe() -> str | None:
+    """The script of axe-core, where it has been installed or AXE names its axe.min.js."""
+    installed = ROOT / "node_modules" / "axe-core" / "axe.min.js"
+    path = Path(os.environ.get("AXE", installed))
+    return path.read_text(encoding="utf-8") if "AXE" in os.environ or path.exists() else None
+
+
+# AXE_ALL=1: all rules on every page in every view, with what is folded folded and open. Else every
+# rule once; in the dark and on a phone those that depend on colours or on width, on every sixth
+# page: the look is one style sheet's.
+THOROUGH = "AXE_ALL" in os.environ
+TAGS = {
+    "type": "tag",
+    "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
+}
+AGAIN = {
+    "dark": ["color-contrast", "link-in-text-block"],
+    "phone": ["target-size", "scrollable-region-focusable", "meta-viewport"],
+}
+
+
+def violations(p, script: str, view: str, page: str, state: str) -> list[str]:
+    """The rules of accessibility that the page breaks as it stands."""
+    only = TAGS
+    if view in AGAIN and not THOROUGH:
+        if page not in PAGES[::6]:
+            return []
+        only = {"type": "rule", "values": AGAIN[view]}
+    p.wait_for_timeout(1500 if THOROUGH else 500)  # what scrolls is measured when there is time
+    p.evaluate(script)
+    run = "only => axe.run(document, {resultTypes: ['violations'], runOnly: only})"
+    return [
+        f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {v['nodes'][0]['html'][:120]}"
+        for v in p.evaluate(run, only)["violations"]
+    ]
+
+
+def look(context, base, view: str, page: str) -> dict:
+    """All that the tests below want to know of a page in a view, from one visit. Folds are opened
+    on the way: what comes before sees the page as it loads, what comes after all of it.
+    """
+    script, Quiet.sent = axe(), 0
+    p, trouble = visit(context, base, page)
+    seen = {"trouble": trouble, "state": p.evaluate(STATE), "pictures": p.evaluate(PICTURES)}
+    if view == "desk":
+        p.wait_for_load_state("networkidle")
+        seen["kilobytes"] = Quiet.sent // 1000
+    if view == "phone" and page in CHAPTERS:
+        p.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
+        p.wait_for_load_state("networkidle")
+        seen["small"] = p.evaluate(SMALL)
+    seen["axe"] = []
+    if script and THOROUGH:
+        seen["axe"] += violations(p, script, view, page, "folded")
+    p.evaluate(OPEN)
+    if script:
+        seen["axe"] += violations(p, script, view, page, "open")
+    if view == "desk":
+        seen["code"] = p.evaluate(CODE)
+        seen["clipped"] = {}
+        for width in (1280, 390):
+            p.set_viewport_size({"width": width, "height": 844})
+            p.wait_for_timeout(100)
+            p.evaluate(TWO_FRAMES)
+            seen["clipped"][width] = p.evaluate(CLIPPED)
+    p.close()
+    return seen
+
+
+@pytest.fixture(scope="module")
+def views(browser, base):
+    """A function of a view's name: what each page shows in it. At the desk each page is a reader's
+    first, with nothing fetched before.
+    """
+
+    @functools.cache
+    def looked(view: str) -> dict[str, dict]:
+        found, context = {}, browser.new_context(**VIEWS[view])
+        for page in PAGES:
+            found[page] = look(context, base, view, page)
+            if view == "desk":
+                context.close()
+                context = browser.new_context(**VIEWS[view])
+        context.close()
+        return found
+
+    return looked
+
+
+BROKEN = """<!doctype html><html lang="en"><head><title>Broken</title>
+<link rel="icon" href="data:,"><meta name="viewport" content="width=device-width"></head>
+<body><main><article>
+<img src="gone.png" alt="nothing"><p class="wide" style="width: 1500px">wide</p>
+<span class="math">x</span>
+<details><summary>fold</summary><div style="overflow: hidden; width: 100px">
+<p style="width: 200px">cut</p></div><div style="overflow: hidden; width: 600px; max-width: 90vw">
+<p style="width: 500px">cut where it is narrow</p></div>
+<div class="cell_input"><pre>x = 1</pre></div></details>
+</article></main><script>console.error("said")</script></body></html>"""
+
+
+def test_a_visit_sees_what_is_wrong_with_a_page(browser, tmp_path):
+    """The canary of the tests below: each thing that they look for, on one page that has it."""
+    (tmp_path / "broken.html").write_text(BROKEN, encoding="utf-8")
+    context = browser.new_context(**VIEWS["desk"])
+    with served(tmp_path) as address:
+        seen = look(context, address, "desk", "broken.html")
+    context.close()
+    assert any(t.startswith("404: ") for t in seen["trouble"])
+    assert "console: said" in seen["trouble"]
+    state = seen["state"]
+    assert state["math"] == state["raw"] == 1 and state["wide"] > 0 and len(state["images"]) == 1
+    assert [columns for columns, *_ in seen["code"]] == [5]
+    said = {width: " ".join(found) for width, found in seen["clipped"].items()}
+    assert all('"wide"' in said[width] and '"cut"' in said[width] for width in said)
+    assert "cut where it is narrow" in said[390] and "cut where it is narrow" not in said[1280]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_every_page_in_a_browser(views, view):
+    wrong = []
+    for page, look in views(view).items():
+        seen, state = list(look["trouble"]), look["state"]
+        seen += [f"{state['raw']} of {state['math']} formulas are not set"] if state["raw"] else []
+        seen += [f"{state['broken']} formulas are wrong"] if state["broken"] else []
+        seen += [f"{state['wide']} pixels wider than the window"] if state["wide"] > 0 else []
+        seen += [f"picture not shown: {src}" for src in state["images"]]
+        seen += (
+            ["not in dark mode"]
+            if VIEWS[view].get("color_scheme") == "dark" != state["theme"]
+            else []
+        )
+        wrong += [f"{page} ({view}): {s}" for s in dict.fromkeys(seen)]
+    assert wrong == []
+
+
+def test_first_load_is_light(views):
+    """What a first visit to any page fetches, compressed: at most 600 kB."""
+    sizes = {page: look["kilobytes"] for page, look in views("desk").items()}
+    assert min(sizes.values()) > 10
+    assert {page: kb for page, kb in sizes.items() if kb > 600} == {}
+
+
+TURNED = "invert(1) hue-rotate(180deg)"
+
+
+def test_drawings_follow_the_theme_and_photographs_do_not(views):
+    looks = {}
+    for view in ("desk", "dark"):
+        for page in CHAPTERS:
+            for drawn, filtered, ground in views(view)[page]["pictures"]:
+                looks.setdefault((view, drawn), set()).add((filtered, ground))
+    none = "rgba(0, 0, 0, 0)"
+    assert looks[("desk", True)] == {("none", none)}
+    assert looks[("dark", True)] == {(TURNED, none)}
+    assert looks.get(("desk", False), {("none", none)}) == {("none", none)}
+    card = {("none", "rgb(251, 251, 249)")}
+    assert looks.get(("dark", False), card) == card
+
+
 @pytest.mark.parametrize("width", [390, 1280])
-def test_nothing_is_cut_off(browser, base, width):
+def test_nothing_is_cut_off(views, width):
     """What is wider than its place can be scrolled to: no box that hides its overflow cuts text,
     formulas or pictures.
     """
-    context, wrong = browser.new_context(viewport={"width": width, "height": 844}), []
-    for page in PAGES:
-        p, _ = visit(context, base, page)
-        p.evaluate(
-            "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
-        )
-        p.wait_for_timeout(100)
-        wrong += [f"{page}: {w}" for w in p.evaluate(CLIPPED)[:3]]
-        p.close()
-    context.close()
-    assert wrong == []
+    found = {page: look["clipped"][width] for page, look in views("desk").items()}
+    assert [f"{page}: {c}" for page, clipped in found.items() for c in clipped[:3]] == []
 
 
 @pytest.mark.parametrize(
@@ -262,43 +351,64 @@ def test_the_test_for_cut_content_finds_it(browser, style, found):
     p.close()
 
 
-def test_code_of_88_columns_neither_wraps_nor_scrolls(browser, base):
-    context, wrong, seen = browser.new_context(viewport={"width": 1280, "height": 800}), [], 0
+def test_code_of_88_columns_neither_wraps_nor_scrolls(views):
+    wrong, seen = [], 0
     for page in CHAPTERS:
-        p, _ = visit(context, base, page)
-        p.evaluate(
-            "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
-        )
-        blocks = p.evaluate("""() => [...document.querySelectorAll('.cell_input pre')].map(e => [
-            Math.max(...e.textContent.split('\\n').map(l => l.length)),
-            e.scrollWidth - e.clientWidth,
-            getComputedStyle(e).whiteSpace, e.textContent.slice(0, 40)])""")
-        for columns, over, space, start in blocks:
+        for columns, over, space, start in views("desk")[page]["code"]:
             seen = max(seen, columns * (columns <= 88))
             if columns <= 88 and (over > 0 or space != "pre"):
                 wrong.append(f"{page}: {start}")
-        p.close()
-    context.close()
     assert wrong == [] and seen >= 80
 
 
-def test_text_in_drawings_is_11_pixels_high_on_a_phone(browser, base):
+def test_text_in_drawings_is_11_pixels_high_on_a_phone(views):
     """Drawings are set in 10.5 points; a wide one is not shrunk and scrolls in a box."""
-    context, small = browser.new_context(**VIEWS["phone"]), []
-    for page in CHAPTERS:
-        p, _ = visit(context, base, page)
-        p.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
-        p.wait_for_load_state("networkidle")
-        small += p.evaluate(
-            """(page) => [...document.querySelectorAll('main img.drawn')]
-            .filter(i => i.width && 14 * i.width / i.naturalWidth < 11)
-            .map(i => [i.alt.slice(0, 50), (14 * i.width / i.naturalWidth).toFixed(1)])
-            .map(([alt, height]) => `${page}: ${alt}: ${height}`)""",
-            page,
-        )
-        p.close()
-    context.close()
-    assert small == []
+    phone = views("phone")
+    assert [f"{page}: {small}" for page in CHAPTERS for small in phone[page]["small"]] == []
+
+
+def test_accessibility_rules(views):
+    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js:
+    WCAG 2.2 A and AA and good practice, with what is folded open (AXE_ALL=1: and folded).
+    """
+    if axe() is None:
+        pytest.skip("axe-core is not installed here (npm install axe-core)")
+    assert [v for view in VIEWS for look in views(view).values() for v in look["axe"]] == []
+
+
+# What readers do
+
+
+def test_ledger_filters_by_status_and_can_be_read_without_script(browser, base):
+    p, wrong = visit(browser.new_context(), base, "book/ledger.html")
+    visible = "table.ledger tbody tr:visible"
+    settled = p.locator("details.ledger-fold tbody tr").count()
+    assert p.locator(visible).count() == 174 - settled
+    names = [s.strip() for s in p.locator(".ledger-summary .status").all_inner_texts()]
+    for name in names:
+        p.get_by_role("button", name=name, exact=True).click()
+        counted = p.locator(".ledger-summary tr", has=p.locator(f".status-{name}"))
+        assert p.locator(visible).count() == int(counted.locator(".number").inner_text()), name
+    assert p.get_by_role("button", name=names[-1]).get_attribute("aria-pressed") == "true"
+    p.get_by_role("button", name="all", exact=True).click()
+    assert p.locator(visible).count() == 174 - settled and wrong == []
+    p.context.close()
+    plain = browser.new_context(java_script_enabled=False)
+    q = plain.new_page()
+    q.goto(f"{base}/book/ledger.html")
+    assert q.locator(visible).count() == 174 - settled
+    assert not q.locator(".ledger-filter").is_visible()
+    for fold in q.locator("details.ledger-fold > summary").all():
+        fold.press("Enter")
+    assert q.locator(visible).count() == 174
+    plain.close()
+
+
+def test_a_link_into_a_fold_of_the_ledger_opens_it(browser, base, html):
+    rows = check.parsed(html / "book/ledger.html").select("details.ledger-fold tbody tr")
+    p, _ = visit(browser.new_context(), base, f"book/ledger.html#{rows[0]['id']}")
+    assert p.locator(f"[id='{rows[0]['id']}']").is_visible()
+    p.context.close()
 
 
 def with_ticks(html):
@@ -337,10 +447,6 @@ def test_all_chapters_stand_in_the_sidebar_in_order(html):
         ]
         numbers = [int(m[1]) for item in items if (m := re.match(r"(\d+)\.", item))]
         assert numbers == sorted(numbers) and set(range(1, 13)) <= set(numbers)
-
-
-CHAPTERS = [p for p in PAGES if p.startswith("notebooks/")]
-OPEN = "() => { for (const d of document.querySelectorAll('main details')) d.open = true; }"
 
 
 @pytest.mark.parametrize("page", CHAPTERS[:2])
@@ -583,48 +689,3 @@ def test_paper_has_no_folds(browser, base):
     p.evaluate("() => window.dispatchEvent(new Event('afterprint'))")
     assert p.locator("main details:not([open])").count() == folded
     p.context.close()
-
-
-def test_accessibility_rules(browser, base):
-    """axe-core, where it has been installed (npm install axe-core) or AXE names its axe.min.js:
-    WCAG 2.2 A and AA and good practice, with what is folded folded and open."""
-    found = (
-        [Path(os.environ["AXE"])]
-        if "AXE" in os.environ
-        else sorted(ROOT.glob("node_modules/axe-core/axe.min.js"))
-    )
-    if not found:
-        pytest.skip("axe-core is not installed here (npm install axe-core)")
-    # every rule once; in the dark and on a phone those that depend on colours or on width, on every
-    # sixth page; AXE_ALL=1: everything everywhere
-    tags = {
-        "type": "tag",
-        "values": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"],
-    }
-    again = {
-        "dark": ["color-contrast", "link-in-text-block"],
-        "phone": ["target-size", "scrollable-region-focusable", "meta-viewport"],
-    }
-    thorough, script, wrong = "AXE_ALL" in os.environ, found[0].read_text(), []
-    for view in VIEWS:
-        context = browser.new_context(**VIEWS[view])
-        only = {"type": "rule", "values": again[view]} if view in again and not thorough else tags
-        for page in (
-            PAGES if thorough or view not in again else PAGES[::6]
-        ):  # the look is one style sheet's
-            p, _ = visit(context, base, page)
-            p.evaluate(script)
-            for state in ("folded", "open") if thorough else ("open",):
-                if state == "open":
-                    p.evaluate(OPEN)
-                p.wait_for_timeout(
-                    1500 if thorough else 500
-                )  # what scrolls is measured when there is time
-                for v in p.evaluate(
-                    "only => axe.run(document, {resultTypes: ['violations'], runOnly: only})", only
-                )["violations"]:
-                    first = v["nodes"][0]["html"][:120]
-                    wrong.append(f"{page} ({view}, {state}): {v['id']}: {len(v['nodes'])}: {first}")
-            p.close()
-        context.close()
-    assert wrong == []

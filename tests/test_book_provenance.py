@@ -116,3 +116,10 @@ def test_what_is_no_checkout_of_its_own(checkout, tmp_path_factory, monkeypatch)
 def test_a_checkout_without_a_commit(tmp_path):
     git(tmp_path, "init", "-q")
     assert provenance.commit(tmp_path) == ""
+
+
+@pytest.mark.parametrize("kind, device", [("cpu", "beads"), ("cuda", "GPU"), ("cuda:1", "GPU")])
+def test_a_run_names_the_device_that_it_ran_on(monkeypatch, kind, device):
+    monkeypatch.setattr(provenance, "device", lambda: "GPU")
+    monkeypatch.setattr(provenance, "processor", lambda: "beads")
+    assert provenance.of_run("command", kind, 3)["device"] == device

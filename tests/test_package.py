@@ -107,3 +107,12 @@ def test_torch_is_never_pinned():
     """A reader's torch, and Colab's, stays as it is: lower bounds only, and no index of its own."""
     for line in PROJECT["project"]["dependencies"]:
         assert re.fullmatch(r"[A-Za-z0-9-]+>=[\d.]+", line)
+
+
+def test_the_rooms_that_contributing_names_are_there():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    (part,) = re.findall(r"^Who reads the package.*?\n\n", text, re.S | re.M)
+    rooms = re.findall(r"`([a-z/]+)`", part)
+    assert len(set(rooms)) == len(rooms) > 20
+    for room in rooms:
+        assert (ROOT / "src" / "vggbook" / f"{room}.py").is_file(), room

@@ -11,8 +11,7 @@ import torch
 import torch.distributed as dist
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from test_train_loop import folder_with_a_broken_image
-from tiny_training import SHELL, pictures
+from tiny_training import SHELL, folder_with_a_broken_image, pictures
 
 from vggbook.train import Options, Recipe, __main__, load_run, main, named_layers
 

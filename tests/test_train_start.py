@@ -5,8 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from PIL import Image
-from tiny_training import TINY, pictures, quiet
+from tiny_training import TINY, folder_with_a_broken_image, pictures, quiet
 
 from vggbook.data import mean_rgb, open_dataset
 from vggbook.train import Recipe
@@ -62,19 +61,6 @@ def test_labels_out_of_range_are_named():
     data.labels[17] = 9
     with pytest.raises(ValueError, match=r"label 9 of image 17"):
         quiet(TINY, data, mean=[0, 0, 0])
-
-
-def folder_with_a_broken_image(root, split="train"):
-    """Two classes of eight pictures; one file is cut."""
-    for c in "ab":
-        (root / split / c).mkdir(parents=True)
-        for i in range(8):
-            generator = torch.Generator().manual_seed(i)
-            noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8, generator=generator)
-            Image.fromarray(noise.numpy()).save(root / split / c / f"{i}.png")
-    broken = root / split / "b" / "3.png"
-    broken.write_bytes(broken.read_bytes()[:900])
-    return open_dataset("folder", root, split)
 
 
 def test_a_truncated_image_is_an_error_with_its_name(tmp_path):

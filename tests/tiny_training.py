@@ -5,11 +5,12 @@ plan's experiment: seconds on one core, form and not accuracy.
 from dataclasses import replace
 
 import torch
+from PIL import Image
 from torch import nn
 from torchvision import models
 
 from experiments.section4_two import DESIGN
-from vggbook.data import ArrayDataset
+from vggbook.data import ArrayDataset, open_dataset
 from vggbook.train import Recipe, Run, fit
 
 TINY = Recipe(
@@ -75,3 +76,16 @@ def thin_vgg11(classes=1000, batch_norm=False):
         if isinstance(module, nn.Conv2d | nn.Linear):
             nn.init.normal_(module.bias, std=0.1)
     return theirs
+
+
+def folder_with_a_broken_image(root, split="train"):
+    """Two classes of eight pictures; one file is cut."""
+    for c in "ab":
+        (root / split / c).mkdir(parents=True)
+        for i in range(8):
+            generator = torch.Generator().manual_seed(i)
+            noise = torch.randint(0, 256, (40, 50, 3), dtype=torch.uint8, generator=generator)
+            Image.fromarray(noise.numpy()).save(root / split / c / f"{i}.png")
+    broken = root / split / "b" / "3.png"
+    broken.write_bytes(broken.read_bytes()[:900])
+    return open_dataset("folder", root, split)

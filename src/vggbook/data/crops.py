@@ -58,12 +58,8 @@ def resized_groups(
         yield members, _resize(batch, side)
 
 
-@overload
-def take(images: Tensor, indices: Sequence[int] | Tensor) -> Tensor: ...
-@overload
-def take(images: Sequence[Tensor], indices: Sequence[int] | Tensor) -> Images: ...
-def take(images: Tensor | Sequence[Tensor], indices: Sequence[int] | Tensor) -> Images:
-    """The images (or labels) at these positions, of a tensor or a sequence."""
+def take(images: Tensor | Sequence[Tensor], indices: Sequence[int]) -> Images:
+    """The images at these positions, of a tensor or a sequence."""
     if isinstance(images, Tensor):
         return images.index_select(0, torch.as_tensor(indices, device=images.device))
     return [images[i] for i in indices]
@@ -72,10 +68,8 @@ def take(images: Tensor | Sequence[Tensor], indices: Sequence[int] | Tensor) -> 
 def _resize(x: Tensor, side: int) -> Tensor:
     height, width = x.shape[-2:]
     needs(side >= 1, "S", side, "a smallest side of at least 1 pixel")
-    if height <= width:
-        size = (side, int(side * width / height))
-    else:
-        size = (int(side * height / width), side)
+    smallest = min(height, width)
+    size = (int(side * height / smallest), int(side * width / smallest))
     if size == (height, width):
         return x
     if x.dtype == torch.uint8 and x.device.type != "cpu":
