@@ -83,14 +83,14 @@ def describe_images(
     )
     assert preprocess is not None
     dense = to_dense(truncated(net))
+    if isinstance(images, Tensor):
+        groups = list(images.split(batch_size))
+    else:
+        groups = [image[None] for image in images]
     described = []
-    for start in range(0, len(images), batch_size):
-        part = images[start : start + batch_size]
-        alike = part if isinstance(part, Tensor) else None
-        groups = [alike] if alike is not None else [image[None] for image in part]
-        for group in groups:
-            views = [_at_scale(dense, preprocess(isotropic_resize(group, q)), flip) for q in sizes]
-            described.append(torch.stack(views, 1))  # (n, scales, D)
+    for group in groups:
+        views = [_at_scale(dense, preprocess(isotropic_resize(group, q)), flip) for q in sizes]
+        described.append(torch.stack(views, 1))  # (n, scales, D)
     each = torch.cat(described)
     joined = each.mean(1) if combine == "average" else each.flatten(1)
     return F.normalize(joined, dim=1)
@@ -117,7 +117,7 @@ def fit_svm(
     Raises ValueError for fewer than two classes and for a class too small to hold a picture out.
     """
     from sklearn.exceptions import ConvergenceWarning
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import GridSearchCV, StratifiedShuffleSplit
     from sklearn.svm import LinearSVC
 
     number("validation", validation, 0, 1)
@@ -127,16 +127,11 @@ def fit_svm(
     needs(int(counts.min()) > 1, "labels", int(counts.min()), "two pictures of each class or more")
     x, y = descriptors.cpu().numpy(), labels.cpu().numpy()
     held = max(len(counts), round(validation * len(y)))
-    parts = train_test_split(x, y, test_size=held, stratify=y, random_state=seed)
-    fitted, chosen, fitted_labels, chosen_labels = parts
-    accuracy = {}
+    split = StratifiedShuffleSplit(1, test_size=held, random_state=seed)
+    search = GridSearchCV(LinearSVC(random_state=seed), {"C": list(strengths)}, cv=split)
     with warnings.catch_warnings():  # a large C may stop early: it is judged like any other
         warnings.simplefilter("ignore", ConvergenceWarning)
-        for c in strengths:
-            machine = LinearSVC(C=c, random_state=seed).fit(fitted, fitted_labels)
-            accuracy[c] = machine.score(chosen, chosen_labels)
-        best = max(strengths, key=accuracy.__getitem__)  # the smallest of equals
-        return LinearSVC(C=best, random_state=seed).fit(x, y)
+        return search.fit(x, y).best_estimator_  # of equal C the first
 
 
 def mean_class_recall(found: Sequence[int], truth: Sequence[int]) -> float:
