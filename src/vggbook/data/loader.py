@@ -176,15 +176,17 @@ class _Crops(torch.utils.data.Dataset):
         u = of.numbers(self.epoch, indices, _PLACE_COLUMNS)
         low, high = of.scales
         sides = (low + (u[:, 0] * (high - low + 1)).long()).tolist()
-        crops: list = [None] * len(kept)
+        order: list[int] = []
+        parts = []
         for members, resized in resized_groups(images, sides):
+            order += members
             if of.augment:
-                cut = crops_at(resized, of.crop, u[members, 1:], of.flip)
+                parts.append(crops_at(resized, of.crop, u[members, 1:], of.flip))
             else:
-                cut = centre_crops(resized, of.crop)
-            for i, crop in zip(members, cut):
-                crops[i] = crop
-        return torch.stack(crops), labels, indices, skipped
+                parts.append(centre_crops(resized, of.crop))
+        crops = torch.cat(parts)
+        back = torch.tensor(order, device=crops.device).argsort()
+        return crops.index_select(0, back), labels, indices, skipped
 
 
 def _device_of(dataset: Any) -> torch.device:
