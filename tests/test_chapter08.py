@@ -1,6 +1,7 @@
 """Chapter 8 against its result files: what the page shows, worked out anew by another road."""
 
 import copy
+import itertools
 import json
 import re
 
@@ -16,6 +17,7 @@ from vggbook import tables
 
 NAME = "08_section4_in_miniature"
 RESULTS = ROOT / "results"
+PRIMARY_RUNS = {"A/256", "B/256", "B-5x5/256", "D/256", "D/384", "D/256-512"}
 
 
 def read(folder):
@@ -35,6 +37,11 @@ def first():
 @pytest.fixture(scope="module")
 def second():
     return read("section4-two")
+
+
+@pytest.fixture(scope="module")
+def third():
+    return read("section4-three")
 
 
 @pytest.fixture(scope="module")
@@ -175,11 +182,20 @@ def test_seeds_for_80_percent_are_right(page, first):
             assert bool(chance >= 0.8) is enough, (name, seeds, chance)
 
 
-def test_runs_of_the_second_plan_come_in_its_order_from_one_design(second):
-    every = [r for by_seed in second.values() for r in by_seed.values()]
-    assert every, "no run of the second plan"
+@pytest.mark.parametrize(
+    "folder, seeds, whole",
+    [
+        ("section4-two", range(200, 208), PRIMARY_RUNS),
+        ("section4-three", range(300, 308), PRIMARY_RUNS),
+        ("section4-three-few", range(300, 304), {"D/256", "D/384", "D/256-512"}),
+    ],
+)
+def test_runs_of_the_later_plans_are_whole_and_of_one_design(folder, seeds, whole):
+    grid = read(folder)
+    every = [r for by_seed in grid.values() for r in by_seed.values()]
+    assert all(set(grid[name]) == set(seeds) for name in whole)
+    assert {s for by_seed in grid.values() for s in by_seed} == set(seeds)
     assert all(r["design"] == every[0]["design"] for r in every)
-    assert {s for by_seed in second.values() for s in by_seed} <= set(range(200, 208))
     for record in every:
         design, schedule = record["design"], record["schedule"]
         base = record["run"]["start"] == "measured"
@@ -194,39 +210,68 @@ PRIMARY = {
     "B − B-5x5": ("B/256", "centre@256", "B-5x5/256", "centre@256"),
     "jittered − 384": ("D/256-512", "dense@384", "D/384", "dense@384"),
 }
+THREE_EACH = ("D/256-512", "dense@256,384,512", "D/384", "dense@352,384,416")
+FIVE = {**PRIMARY, "jittered − 384, three Q": THREE_EACH}
+
+
+def differences(grid, finding):
+    a, test_a, b, test_b = finding
+    seeds = sorted(set(grid[a]) & set(grid[b]))
+    pairs = [(grid[a][s]["errors"][test_a], grid[b][s]["errors"][test_b]) for s in seeds]
+    return np.array([mine["top1"] - other["top1"] for mine, other in pairs])
 
 
 def second_plans(second):
-    """The second plan's findings: name -> (seeds, interval in words, verdict), by its rules."""
+    """The second plan's findings: name -> (interval in words, verdict), by its order."""
     going, found = True, {}
-    for name, (a, test_a, b, test_b) in PRIMARY.items():
-        seeds = sorted(set(second.get(a, {})) & set(second.get(b, {})))
-        d = np.array(
-            [
-                second[a][s]["errors"][test_a]["top1"] - second[b][s]["errors"][test_b]["top1"]
-                for s in seeds
-            ]
-        )
-        shown, word = judged(name, d) if len(d) > 1 else ("", "")
-        if len(seeds) < 8:
-            word = "seeds missing"
-        elif not all(second[n][s]["train_error"] <= 10 for n in (a, b) for s in seeds):
-            word = "undecided (gate)"
-        elif not going:
-            word = "undecided (order)"
+    for name, finding in PRIMARY.items():
+        shown, word = judged(name, differences(second, finding))
+        found[name] = shown, word if going else "undecided (order)"
         going = going and word in ("reproduced", "opposite")
-        found[name] = (len(seeds), shown, word)
+    return found
+
+
+def third_plans(third):
+    """The third plan's findings: name -> (interval in words, verdict).
+
+    Holm's rule as a closed test: a finding is decided if each set of findings that holds it has a
+    p-value below 5% over the size of the set.
+    """
+    d = {name: differences(third, finding) for name, finding in FIVE.items()}
+    p = {name: stats.ttest_rel(v, np.zeros(len(v))).pvalue for name, v in d.items()}
+    sets = [c for n in range(1, 6) for c in itertools.combinations(d, n)]
+    found = {}
+    for name in d:
+        holding = [c for c in sets if name in c]
+        sure = all(min(p[other] for other in c) <= 0.05 / len(c) for c in holding)
+        side = "reproduced" if d[name].mean() < 0 else "opposite"
+        found[name] = judged(name, d[name])[0], side if sure else "undecided"
     return found
 
 
 def test_the_second_plans_verdicts_follow_its_rules(page, second):
-    rows = rows_of(page, "Second plan, primary findings")
-    assert [row[0] for row in rows] == list(PRIMARY)
-    right = second_plans(second)
-    for name, _, mean, count, word in rows:
-        seeds, shown, verdict = right[name]
-        assert (count, word) == (f"{seeds} of 8", verdict), name
-        assert seeds < 2 or mean == shown, name
+    rows = rows_of(page, "Second plan, eight seeds")
+    assert {name: (mean, word) for name, _, mean, word in rows} == second_plans(second)
+
+
+def test_the_third_plans_verdicts_follow_its_rules(page, third):
+    rows = rows_of(page, "Third plan, five findings")
+    assert {name: (mean, word) for name, _, mean, _, word in rows} == third_plans(third)
+    t4 = {(c, str(S)): e for c, S, _, e, _ in tables()["table_4"]["rows"]}
+    paper = [t4[net, "[256, 512]"] - t4[net, "384"] for net in "CDE"]
+    assert rows[-1][1] == f"{sum(paper) / 3:+.1f}"
+    every = [r for by_seed in third.values() for r in by_seed.values()]
+    assert max(r["train_error"] for r in every) <= 10  # the gate
+
+
+def test_jitter_on_few_pictures_is_that_of_the_files(page, third):
+    rows = rows_of(page, "Jitter on many pictures and on few")
+    for row, grid in zip(rows, (third, read("section4-three-few"))):
+        right = [judged(n, differences(grid, FIVE[n]))[0] for n in list(FIVE)[-2:]]
+        assert row[-2:] == right
+        assert int(row[1]) == len(grid["D/384"])
+        new = [r["errors"]["dense@384"]["top1"] for r in grid["D/384"].values()]
+        assert float(row[3]) == pytest.approx(np.mean(new), abs=0.051)
 
 
 LEDGER = {
@@ -243,7 +288,7 @@ LEDGER = {
 }
 
 
-SECOND = {
+LATER = {
     "depth-helps": "D − A",
     "shallow-net-error": "B − B-5x5",
     "train-jitter-helps": "jittered − 384",
@@ -251,28 +296,30 @@ SECOND = {
 }
 
 
-def ledgers(first, second):
-    """claim -> status: the second plan's verdict where it has one, else the first's."""
-    found, later = first_differences(first), second_plans(second)
+def ledgers(first, *later):
+    """claim -> status: the latest verdict of the plans, or "undecided" where none decided."""
+    found = first_differences(first)
     right = {}
     for claim, parts in LEDGER.items():
         words = {judged(part, found[part])[1] for part in parts.split("|")}
-        word = later[SECOND[claim]][2] if claim in SECOND else ""
-        if word not in ("reproduced", "opposite"):
-            mixed = "opposite" if "opposite" in words else "undecided"
-            word = words.pop() if len(words) == 1 else mixed
-        right[claim] = word
+        mixed = "opposite" if "opposite" in words else "undecided"
+        right[claim] = words.pop() if len(words) == 1 else mixed
+        for plan in later:
+            word = plan[LATER[claim]][1] if claim in LATER else ""
+            if word in ("reproduced", "opposite"):
+                right[claim] = word
     return right
 
 
-def test_the_ledger_has_the_verdicts(page, first, second):
+def test_the_ledger_has_the_verdicts(page, first, second, third):
     reports = {}
     for cell in page.cells:
         for out in cell.get("outputs", []):
             for key, value in out.get("data", {}).items():
                 if key.startswith("application/vnd.vggbook.claim"):
                     reports[value["id"]] = value["status"]
-    assert {claim: reports[claim] for claim in LEDGER} == ledgers(first, second)
+    right = ledgers(first, second_plans(second), third_plans(third))
+    assert {claim: reports[claim] for claim in LEDGER} == right
     assert reports["init-glorot"] == "undecided"
     assert "ensemble-two" not in reports
 
@@ -295,7 +342,7 @@ def test_a_number_in_prose_is_the_plans_or_the_papers():
     computes."""
     notebook = nbformat.read(ROOT / "notebooks" / f"{NAME}.ipynb", 4)
     plans = "".join(
-        (ROOT / "book" / f"preregistration{which}.md").read_text() for which in ("", "_2")
+        (ROOT / "book" / f"preregistration{which}.md").read_text() for which in ("", "_2", "_3")
     )
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
