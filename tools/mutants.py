@@ -48,6 +48,7 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "book/recorded": "recorded",
     "data/__init__": "package",
     "data/painting": "data_shapes data_golden",
+    "data/published": "data_published data_sets",
     "data/scenes": "data_shapes data_golden",
     "data/shapes": "data_shapes data_golden",
     "evaluate/__init__": "package evaluate_errors",
