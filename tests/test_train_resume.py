@@ -46,6 +46,18 @@ def test_stopping_after_any_step_changes_nothing(tmp_path, monkeypatch, steps, b
         assert torch.equal(run.model.state_dict()[key], value)
 
 
+def test_patience_is_kept_over_a_stop(tmp_path):
+    """Validation cannot improve, so the rate falls after every third epoch. A run that is stopped
+    after each epoch counts on where it was."""
+    recipe = replace(TINY, lr=1e-12, patience=2, lr_drops=2, max_epochs=12)
+    whole = quiet(recipe, val=pictures(8))
+    for epochs in range(1, 13):
+        run = quiet(replace(recipe, max_epochs=epochs), val=pictures(8), out=tmp_path)
+    # never better than in the first epoch: three more, then the rate falls; the third fall ends it
+    assert [len(run.history), len(whole.history)] == [10, 10]
+    assert run.history["lr"] == whole.history["lr"]
+
+
 def test_within_an_epoch_nothing_is_written_before_its_time(tmp_path, monkeypatch):
     written = []
     monkeypatch.setattr(
