@@ -39,6 +39,12 @@ def halves(tmp_path):
     return tmp_path
 
 
+@pytest.mark.parametrize("kind", ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff", "JPG"])
+def test_a_folder_may_hold_pictures_of_any_kind(tmp_path, kind):
+    Image.new("RGB", (30, 40), "red").save(tmp_path / f"a.{kind}")
+    assert list(pictures(tmp_path)) == [f"a.{kind}"]
+
+
 def test_a_folder_gives_its_pictures_upright_and_names_those_left_out(halves, capsys):
     found = pictures(halves)
     assert list(found) == ["a.png", "b.webp", "c.jpg", "d.png"]

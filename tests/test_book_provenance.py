@@ -122,4 +122,6 @@ def test_a_checkout_without_a_commit(tmp_path):
 def test_a_run_names_the_device_that_it_ran_on(monkeypatch, kind, device):
     monkeypatch.setattr(provenance, "device", lambda: "GPU")
     monkeypatch.setattr(provenance, "processor", lambda: "beads")
-    assert provenance.of_run("command", kind, 3)["device"] == device
+    run = provenance.of_run("command", kind, 3)
+    assert run["device"] == device
+    assert run["versions"]["torchvision"] == metadata.version("torchvision").split("+")[0]

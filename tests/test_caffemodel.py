@@ -111,7 +111,14 @@ def test_caffe_blobs_are_read_whether_packed_or_not(tmp_path):
 
 @pytest.mark.parametrize(
     "damage",
-    [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\x0b" + b, lambda b: b"\xff" + b],
+    [
+        lambda b: b[: len(b) // 2],
+        lambda b: b"",
+        lambda b: b"\x0b" + b,
+        lambda b: b"\xff" + b,
+        lambda b: b[:-1],
+        lambda b: b + message(1, b"name")[:-2],  # whole but for the end of a last field
+    ],
 )
 def test_damaged_caffemodels_are_refused(damage, tmp_path):
     (tmp_path / "x.caffemodel").write_bytes(

@@ -90,7 +90,7 @@ def colab() -> Path:
             if Path(uv).exists()
             else False
         )
-        install = [uv, "pip", "install", "--compile-bytecode", "--python"] if has_uv else []
+        install = [uv, "pip", "install", "--python"] if has_uv else []
         install = (
             [*install, target / "bin/python"]
             if install

@@ -216,6 +216,16 @@ def test_a_gpu_gets_pinned_memory_and_is_not_read_by_workers(held, monkeypatch):
         loader(Away(), workers=1)
     assert loader(Away(), workers=0).workers == 0
 
+    class AwayByItsLabels:
+        labels = torch.zeros(len(held), device="meta")  # not on the CPU
+        classes = held.classes
+
+        def __len__(self):
+            return len(held)
+
+    with pytest.raises(ValueError, match="workers=1: expected 0"):
+        loader(AwayByItsLabels(), workers=1)
+
 
 @pytest.mark.parametrize("name", ["flip", "shuffle", "augment", "drop_last"])
 def test_flags_are_true_or_false(held, name):

@@ -9,6 +9,7 @@ from tests.pictures import jpeg, noise
 from vggbook.data import (
     ArrayDataset,
     Loader,
+    ShapesDataset,
     UnreadableImage,
     fetch,
     in_memory,
@@ -230,3 +231,11 @@ def test_images_in_folders_below_a_class_belong_to_it(folder):
     (folder / "train" / "cat" / "notes.txt").write_text("no image")
     train = open_dataset("folder", folder)
     assert len(train) == 17 and train.labels.count(0) == 9
+
+
+def test_pictures_of_one_size_are_kept_as_they_are():
+    drawn = ShapesDataset("train", 10, size=24, seed=3)
+    kept = in_memory(drawn, batch_size=4)
+    images, labels = drawn.batch(range(10))
+    assert torch.equal(kept.images, images) and torch.equal(kept.labels, labels)
+    assert list(kept.classes) == list(drawn.classes)

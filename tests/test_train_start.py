@@ -7,8 +7,10 @@ import pytest
 import torch
 from tiny_training import TINY, folder_with_a_broken_image, pictures, quiet
 
-from vggbook.data import mean_rgb, open_dataset
+from vggbook.data import mean_rgb, open_dataset, pca_rgb
 from vggbook.train import Recipe
+from vggbook.train.options import Options
+from vggbook.train.start import statistics
 
 
 class Untouchable:
@@ -95,3 +97,17 @@ def test_many_skipped_images_are_named_in_part(tmp_path):
     run = quiet(recipe, train, on_error="skip", log=lines.append)
     assert len(run.skipped) == 12 and lines[-1].endswith("; and 2 more")
     assert lines[-1].count("; ") == 10  # ten names and the rest
+
+
+@pytest.mark.parametrize("colour", [True, False])
+def test_the_training_sets_components_are_found_where_colours_shift(colour):
+    """Unless they are given. Against the functions of the data set."""
+    train = pictures()
+    recipe = replace(TINY, colour=colour)
+    mean, found = statistics(recipe, train, Options(), None, {})
+    assert torch.equal(mean, mean_rgb(train))
+    right = pca_rgb(train)
+    assert (found is None) == (not colour)
+    assert found is None or all(torch.equal(a, b) for a, b in zip(found, right))
+    _, given = statistics(recipe, Untouchable(), Options(mean=mean, eigen=right), None, {})
+    assert given is right

@@ -138,6 +138,7 @@ def test_checkpoints_of_this_package_bring_their_mean_crop_and_classes(tmp_path)
     images, _ = train.batch(range(4), size=36)
     expected = (images.float() - run.mean.view(3, 1, 1)) / 64
     torch.testing.assert_close(loaded.preprocessing(images), expected)
+    assert loaded.preprocessing.name == "paper"
 
 
 def test_width_classes_and_batch_norm_are_read_off_the_file(tmp_path):
