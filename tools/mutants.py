@@ -53,11 +53,13 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "data/shapes": "data_shapes data_golden",
     "evaluate/__init__": "package evaluate_errors",
     "evaluate/__main__": "evaluate_command",
+    "evaluate/errors": "evaluate_errors evaluate_command",
+    "inputs": "inputs dense model",
     "kernels": "roofline",
     "roofline": "roofline package",
     "train/__init__": "package train_main",
     "train/state": "train_machine train_resume",
-    "weights": "weights package",
+    "weights": "weights package caffemodel train_transfer",
 }
 
 
