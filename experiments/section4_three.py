@@ -11,18 +11,24 @@ Call the first line once for each core: the processes share the runs out among t
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import nn
 
 from experiments.loop import Schedule, batches, train
-from experiments.section4_two import JITTER, PRIMARY, Design, Experiment, Training
+from experiments.section4_two import (
+    JITTER,
+    PRIMARY,
+    Design,
+    Experiment,
+    Training,
+    carry_out,
+    parser,
+)
 from vggbook.data import Loader
-from vggbook.model import Network, build
+from vggbook.model import Network
 
 SECONDARY = (Training("C"), Training("E"))
 STATISTICS = 100  # batches over which the averaged net's normalisation is measured anew
@@ -75,10 +81,8 @@ def measure_statistics(net: Network, loader: Loader, count: int = STATISTICS) ->
 class NormalisedExperiment(Experiment):
     """The second plan's experiment with batch normalisation."""
 
-    def build(self, config: str, generator: torch.Generator) -> Network:
-        d = self.design
-        shape = {"width": d.width, "image_size": d.crop, "dropout": d.dropout}
-        return build(config, 12, batch_norm=True, **shape, generator=generator)
+    def build(self, config: str, generator: torch.Generator, batch_norm: bool = True) -> Network:
+        return super().build(config, generator, batch_norm)
 
     def train(self, net: Network, loader: Loader, schedule: Schedule) -> list[dict]:
         curve = train(net, loader, schedule)
@@ -87,29 +91,14 @@ class NormalisedExperiment(Experiment):
 
 
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.section4_three", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("do", choices=("run", "plan"))
-    parser.add_argument("--few", action="store_true", help="D and its branches on 1,024 pictures")
-    parser.add_argument("--seeds", type=int, nargs="+")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, for instance D/256")
-    parser.add_argument("--results", type=Path, help="folder of the JSON files")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    given = parser.parse_args(argv)
+    command = parser("python -m experiments.section4_three", __doc__)
+    command.add_argument("--few", action="store_true", help="D and its branches on 1,024 pictures")
+    given = command.parse_args(argv)
     design = FEW if given.few else DESIGN
-    experiment = NormalisedExperiment(design, given.device, given.results)
-    runs = [
-        (training, seed)
-        for training, seed in order(given.seeds or design.seeds)
-        if (not given.only or training.name in given.only)
-        and (not given.few or training in JITTERED)
-    ]
-    if given.do == "run":
-        experiment.everything(runs)
-    for training, seed in runs:
-        done = experiment.path(training.name, seed).exists()
-        print(f"{training.name:10} seed {seed}: {'done' if done else 'missing'}")
+    runs = order(given.seeds or design.seeds)
+    if given.few:
+        runs = [(training, seed) for training, seed in runs if training in JITTERED]
+    carry_out(NormalisedExperiment(design, given.device, given.results), runs, given)
 
 
 if __name__ == "__main__":

@@ -167,11 +167,11 @@ class Experiment:
                 self._sets[split, seed, S] = in_memory(shapes, device=self.device)
         return self._sets[split, seed, S]
 
-    def build(self, config: str, generator: torch.Generator) -> Network:
+    def build(self, config: str, generator: torch.Generator, batch_norm: bool = False) -> Network:
         """A net with the weights that it is born with."""
         d = self.design
         shape = {"width": d.width, "image_size": d.crop, "dropout": d.dropout}
-        return build(config, 12, **shape, generator=generator)
+        return build(config, 12, batch_norm, **shape, generator=generator)
 
     def train(self, net: Network, loader: Loader, schedule: Schedule) -> list[dict]:
         """Train a net in place; returns the curve."""
@@ -306,34 +306,45 @@ def write(path: Path, record: dict) -> None:
     os.replace(temporary, path)
 
 
+def parser(prog: str, doc: str) -> argparse.ArgumentParser:
+    """What the second and the third plan's commands have in common."""
+    found = argparse.ArgumentParser(prog=prog, description=doc.partition("\n")[0])
+    found.add_argument("do", choices=("run", "plan"))
+    found.add_argument("--seeds", type=int, nargs="+", help="the plan's without it")
+    found.add_argument("--only", nargs="+", metavar="NAME", help="runs, for instance D/256")
+    found.add_argument("--results", type=Path, help="folder of the JSON files")
+    found.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    return found
+
+
+def carry_out(
+    experiment: Experiment, runs: Sequence[tuple[Training, int]], given: argparse.Namespace
+) -> None:
+    """Do what is asked for of ``runs``, and say which are done."""
+    runs = [run for run in runs if not given.only or run[0].name in given.only]
+    if given.do == "run":
+        experiment.everything(runs)
+    for training, seed in runs:
+        done = experiment.path(training.name, seed).exists()
+        print(f"{training.name:10} seed {seed}: {'done' if done else 'missing'}")
+
+
 def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m experiments.section4_two", description=__doc__.partition("\n")[0]
-    )
-    parser.add_argument("do", choices=("run", "plan"))
-    parser.add_argument("--seeds", type=int, nargs="+", default=list(DESIGN.seeds))
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="runs, for instance D/256")
-    parser.add_argument("--pilot", action="store_true", help="write to results/section4-two-pilot")
-    parser.add_argument(
+    command = parser("python -m experiments.section4_two", __doc__)
+    command.add_argument("--pilot", action="store_true", help="write to results/section4-two-pilot")
+    command.add_argument(
         "--set", nargs="+", default=[], metavar="FIELD=VALUE", help="pilot: another design"
     )
-    parser.add_argument("--results", type=Path, help="folder of the JSON files")
-    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    given = parser.parse_args(argv)
+    given = command.parse_args(argv)
     design = DESIGN
     for field, value in (pair.split("=") for pair in given.set):
         design = replace(design, **{field: type(getattr(DESIGN, field))(value)})
     if given.pilot:
         design = replace(design, name=DESIGN.name + "-pilot")
     elif given.set:
-        parser.error("--set changes the plan: only with --pilot")
+        command.error("--set changes the plan: only with --pilot")
     experiment = Experiment(design, given.device, given.results)
-    runs = [run for run in order(given.seeds) if not given.only or run[0].name in given.only]
-    if given.do == "run":
-        experiment.everything(runs)
-    for training, seed in runs:
-        done = experiment.path(training.name, seed).exists()
-        print(f"{training.name:10} seed {seed}: {'done' if done else 'missing'}")
+    carry_out(experiment, order(given.seeds or design.seeds), given)
 
 
 if __name__ == "__main__":

@@ -2,17 +2,12 @@
 Caltech's sets and VOC as the archives that they are.
 """
 
-import functools
 import hashlib
-import http.server
 import io
 import json
 import subprocess
 import tarfile
-import threading
 import zipfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import nbformat
@@ -20,6 +15,7 @@ import stand_in
 from conftest import ROOT
 from pictures import jpeg
 from PIL import Image
+from serving import served
 from shrink import shrink
 
 from tools.environment import clean
@@ -76,23 +72,6 @@ IMAGES = {"train": 16, "val": 5}  # a class
 FROM_VALIDATION = (
     2  # of a class's five; the others are ImageNet training images, as their names say
 )
-
-
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    def log_message(self, *args):
-        pass
-
-
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder's address on this machine."""
-    handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
 
 
 def imagenette(folder: Path) -> tuple[str, str]:

@@ -6,17 +6,14 @@ whole ones draw.
 
 import functools
 import gzip
-import http.server
 import os
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 import yaml
 from conftest import ROOT
+from serving import Quiet, served
 
 import vggbook
 from tools import check, stage, weight
@@ -42,15 +39,12 @@ STATE = """() => ({
 })"""
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
+class Compressed(Quiet):
     """Serves files compressed, as a web host does, and counts what it sent."""
 
     protocol_version = "HTTP/1.1"
     sent = 0
     packed: dict = {}  # noqa: RUF012  one cache for all requests
-
-    def log_message(self, *args):
-        pass
 
     def do_GET(self):
         path = Path(self.translate_path(self.path))
@@ -77,21 +71,9 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
         self.wfile.write(body)
 
 
-@contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The folder's address on this machine."""
-    handler = functools.partial(Quiet, directory=str(folder))
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-
-
 @pytest.fixture(scope="module")
 def base(html):
-    with served(html) as address:
+    with served(html, Compressed) as address:
         yield address
 
 
@@ -206,12 +188,12 @@ def look(context, base, view: str, page: str) -> dict:
     """All that the tests below want to know of a page in a view, from one visit. Folds are opened
     on the way: what comes before sees the page as it loads, what comes after all of it.
     """
-    script, Quiet.sent = axe(), 0
+    script, Compressed.sent = axe(), 0
     p, trouble = visit(context, base, page)
     seen = {"trouble": trouble, "state": p.evaluate(STATE), "pictures": p.evaluate(PICTURES)}
     if view == "desk":
         p.wait_for_load_state("networkidle", timeout=120_000)
-        seen["kilobytes"] = Quiet.sent // 1000
+        seen["kilobytes"] = Compressed.sent // 1000
     if view == "phone" and page in CHAPTERS:
         p.evaluate("() => { for (const i of document.images) i.loading = 'eager'; }")
         p.wait_for_load_state("networkidle", timeout=120_000)
@@ -270,7 +252,7 @@ def test_a_visit_sees_what_is_wrong_with_a_page(browser, tmp_path):
     """The canary of the tests below: each thing that they look for, on one page that has it."""
     (tmp_path / "broken.html").write_text(BROKEN, encoding="utf-8")
     context = browser.new_context(**VIEWS["desk"])
-    with served(tmp_path) as address:
+    with served(tmp_path, Compressed) as address:
         seen = look(context, address, "desk", "broken.html")
     context.close()
     assert any(t.startswith("404: ") for t in seen["trouble"])

@@ -9,6 +9,7 @@ import pytest
 import stand_in
 import torch
 from conftest import ROOT
+from serving import served
 from shrink import shrink
 
 from tools import estimate
@@ -196,7 +197,7 @@ def test_the_archive_has_the_form_of_the_published_one(tmp_path, monkeypatch):
     from torchvision import datasets
 
     name, digest = gpu_path.imagenette(tmp_path)
-    with gpu_path.served(tmp_path) as address:
+    with served(tmp_path) as address:
         archives = {"320px": (f"{address}/{name}", digest)}
         monkeypatch.setattr(datasets.Imagenette, "_ARCHIVES", archives)
         for split in ("train", "val"):
@@ -214,7 +215,7 @@ def test_chapter_7_knows_which_pictures_the_released_nets_were_trained_on(tmp_pa
     (source,) = (c.source for c in nb.cells if "def from_training(" in c.source)
     chapter = {"Path": Path}
     exec(source, chapter)
-    with gpu_path.served(tmp_path) as address:
+    with served(tmp_path) as address:
         archives = {"320px": (f"{address}/{name}", digest)}
         monkeypatch.setattr(Imagenette, "_ARCHIVES", archives)
         val = open_dataset("imagenette", tmp_path / "root", "val", download=True)
