@@ -66,9 +66,9 @@ def test_the_tests_of_a_module_by_name_and_by_import():
     assert names("data/crops") == ["test_data_crops.py"]
     assert names("train/__main__") == ["test_train_main.py"]
     assert "test_paper.py" in names("book/claims")
-    assert names("data/painting") == ["test_data_shapes.py", "test_data_golden.py"]
     assert names("caffemodel") == ["test_caffemodel.py"]
     assert names("book/html") == ["test_paper.py"]  # by "from vggbook.book import html"
+    assert names("data/__init__") == [] and names("__init__") == ["test_package.py"]
 
 
 def test_every_module_has_tests_that_are_there():
@@ -76,8 +76,10 @@ def test_every_module_has_tests_that_are_there():
     assert {"dense", "configs", "book/claims", "train/__init__"} <= set(modules)
     for module in modules:
         files = tool.test_files(module)
-        assert files and all(path.exists() for path in files), module
-    assert set(tool.TESTED_BY) <= set(modules)
+        assert files or module.endswith("__init__"), module
+        assert all(path.exists() for path in files)
+    files = {path.name for path in tool.other_files()}
+    assert {"test_dense.py", "test_benchmarks.py"} <= files and "test_mutants.py" not in files
 
 
 def test_the_interval_is_wilsons():
@@ -167,24 +169,31 @@ def test_left_out():
 """
 
 
+def toy(folder, monkeypatch, source, tests):
+    """A package with one module and its test file; a copy of it; the file, and where it notes the
+    order of its tests.
+    """
+    package = folder / "src" / "vggbook"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("")
+    (package / "toy.py").write_text(source)
+    (folder / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["slow: s"]\n')
+    (folder / "tests").mkdir()
+    file = folder / "tests" / "test_toy.py"
+    file.write_text(tests)
+    monkeypatch.setattr(tool, "ROOT", folder)
+    monkeypatch.setattr(tool, "PACKAGE", package)
+    monkeypatch.setattr(tool, "RECORD", folder / "_build" / "mutants.jsonl")
+    for module in [name for name in sys.modules if name.split(".")[0] == "vggbook"]:
+        monkeypatch.delitem(sys.modules, module)
+    return tool.Copy(folder / "_build" / "copy"), file, folder / "tests" / "order"
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
 def test_tests_of_the_statement_come_first_and_long_ones_are_stopped(tmp_path, monkeypatch):
     """A real pytest in a process of its own: order, the first failure, a loop without an end."""
-    package = tmp_path / "src" / "vggbook"
-    package.mkdir(parents=True)
-    (package / "__init__.py").write_text("")
     source = "def first(x):\n    return x + 1\n\n\ndef second(x):\n    return x\n"
-    (package / "toy.py").write_text(source)
-    (tmp_path / "pyproject.toml").write_text('[tool.pytest.ini_options]\nmarkers = ["slow: s"]\n')
-    tests = tmp_path / "tests"
-    tests.mkdir()
-    file, order = tests / "test_toy.py", tests / "order"
-    file.write_text(TOY)
-    monkeypatch.setattr(tool, "ROOT", tmp_path)
-    monkeypatch.setattr(tool, "PACKAGE", package)
-    copy = tool.Copy(tmp_path / "_build" / "copy")
-    for module in [name for name in sys.modules if name.split(".")[0] == "vggbook"]:
-        monkeypatch.delitem(sys.modules, module)
+    copy, file, order = toy(tmp_path, monkeypatch, source, TOY)
     out = tmp_path / "covered.json"
     covered = tool.Covered(copy.write("toy", source), out)
     assert copy.test([file], covered, limit=60)[0] == 0
@@ -207,4 +216,54 @@ def test_tests_of_the_statement_come_first_and_long_ones_are_stopped(tmp_path, m
     quick = {name: {**test, "seconds": -1.98} for name, test in known.items()}  # 0.1 s are allowed
     copy.write("toy", source.replace("return x + 1", "while True: pass"))
     assert copy.test([file], tool.Ordered(quick, range(2, 3)), limit=60)[0] == -signal.SIGPROF
-    assert (package / "toy.py").read_text() == source
+    assert (tool.PACKAGE / "toy.py").read_text() == source
+
+
+USER = """
+import pathlib, pytest
+from vggbook import toy
+
+HERE = pathlib.Path(__file__).parent
+
+def note(name):
+    with open(HERE / "order", "a") as file:
+        file.write(name + " ")
+
+def test_of_second():
+    note("second")
+    assert toy.Pair().second(1) == 1
+
+@pytest.mark.parametrize("x", (1, 2))
+def test_of_first(x):
+    note(f"first{x}")
+    assert sum(range(3_000_000 // x)) and toy.first([x]) == [x + 1]
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="mutants run in forked processes")
+def test_other_modules_tests_that_enter_the_function_come_after_its_own(tmp_path, monkeypatch):
+    source = "def first(x):\n    return [n + 1 for n in x]\n\n\n"
+    source += "class Pair:\n    def second(self, x):\n        return x\n"
+    copy, file, order = toy(tmp_path, monkeypatch, source, "from vggbook import toy\n")
+    user = file.with_name("test_user.py")
+    user.write_text(USER)
+    broken = file.with_name("test_broken.py")
+    broken.write_text("from vggbook import toy\n\n\ndef test_it():\n    toy.first([])\n    1 / 0\n")
+    tests = tool.entered(copy)
+    assert {name: test["enters"] for name, test in tests.items()} == {
+        "tests/test_user.py::test_of_second": ["toy.py, Pair.second"],
+        "tests/test_user.py::test_of_first[1]": ["toy.py, first"],
+        "tests/test_user.py::test_of_first[2]": ["toy.py, first"],
+    }
+    order.write_text("")
+    assert tool.entered(copy) == tests and order.read_text() == ""  # known by now
+    chosen = tool.others("toy.py, first", tests, [file])
+    assert [name[-3:] for name in chosen] == ["[2]", "[1]"]
+    assert not tool.others("toy.py, first", tests, [user])
+    assert next(iter(tool.others("toy.py, ", tests, []))).endswith("second")  # quickest first
+    monkeypatch.setattr(tool, "PATIENCE", sum(test["seconds"] for test in tests.values()) - 0.001)
+    assert len(tool.others("toy.py, ", tests, [])) == 2
+    copy.write("toy", source.replace("n + 1", "n - 1"))
+    plugin = tool.Ordered(chosen, range(0), only=True)
+    assert copy.test([user], plugin, limit=60)[0] == 1
+    assert order.read_text() == "first2 "

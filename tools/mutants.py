@@ -3,9 +3,11 @@
 A seeded sample of the mutants of ``src/vggbook`` (``tools/mutations.py``). Each is put into a copy
 of the package, never into the working tree, and meets the tests of its module: those of its name
 (``data/crops.py``: ``test_data_crops*.py``), else those that import it; first the tests that run
-the mutated statement. A test that fails, or takes far longer than without the mutant, kills it.
-Verdicts are kept in ``_build/mutants.jsonl``, so a run that was cut off goes on; a survivor is
-tried again once its tests have changed.
+the mutated statement. What they let pass meets, of all other tests, those that enter the mutated
+function, the quick ones first, for two minutes. A test that fails, or takes far longer than
+without the mutant, kills it. Verdicts are kept in ``_build/mutants.jsonl``, so a run that was cut
+off goes on; a survivor is tried again once the tests have changed. Which tests enter which
+functions is measured once a test file (a quarter of an hour for all), and kept too.
 """
 
 from __future__ import annotations
@@ -27,7 +29,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from types import FrameType
+from types import CodeType, FrameType
 
 from .mutations import Mutant, Source
 
@@ -38,29 +40,8 @@ EQUIVALENT = Path(__file__).with_name("mutants_equivalent.txt")
 COUNTED = ("killed", "equivalent", "survived")
 OPTIONS = ("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 OPTIONS += ("-m", "not slow and not browser")
-TESTED_BY = {  # where neither name nor imports lead to the tests that matter
-    "__init__": "package",
-    "book/__init__": "profiles",
-    "book/bands": "profiles",
-    "book/figures": "book_figures paper",
-    "book/profiles/__init__": "profiles",
-    "book/trained": "book_pictures",
-    "book/recorded": "recorded",
-    "data/__init__": "package",
-    "data/painting": "data_shapes data_golden",
-    "data/published": "data_published data_sets",
-    "data/scenes": "data_shapes data_golden",
-    "data/shapes": "data_shapes data_golden",
-    "evaluate/__init__": "package evaluate_errors",
-    "evaluate/__main__": "evaluate_command",
-    "evaluate/errors": "evaluate_errors evaluate_command",
-    "inputs": "inputs dense model",
-    "kernels": "roofline",
-    "roofline": "roofline package",
-    "train/__init__": "package train_main",
-    "train/state": "train_machine train_resume",
-    "weights": "weights package caffemodel train_transfer",
-}
+SEES_NOTHING = (0, 5)  # of pytest: all passed, no test was chosen
+PATIENCE = 120.0  # seconds of other modules' tests for what a module's own tests let pass
 
 
 def modules(only: str = "") -> list[str]:
@@ -73,15 +54,17 @@ def modules(only: str = "") -> list[str]:
 def test_files(module: str, folder: Path = ROOT / "tests") -> list[Path]:
     """The unit tests that a change of the module concerns.
 
-    By its name; else those that import it; else those of the modules beside it that import it.
+    By its name; else those that import it; else those of the modules beside it that import it;
+    else all of the modules beside it. A room's ``__init__`` has those of the room's name, if any.
     """
-    if module in TESTED_BY:
-        return [folder / f"test_{name}.py" for name in TESTED_BY[module].split()]
-    name = module.removesuffix("/__init__").replace("/", "_").replace("__", "")
+    if module.endswith("__init__"):
+        name = module.removesuffix("__init__").strip("/").replace("/", "_") or "package"
+        return [path for path in [folder / f"test_{name}.py"] if path.exists()]
+    name = module.replace("/", "_").replace("__", "")
     found = sorted(folder.glob(f"test_{name}.py")) + sorted(folder.glob(f"test_{name}_*.py"))
     if found:
         return found
-    dotted = ".".join(["vggbook", *module.removesuffix("/__init__").split("/")])
+    dotted = ".".join(["vggbook", *module.split("/")])
     found = [path for path in sorted(folder.glob("test_*.py")) if dotted in _imports(path)]
     if found:
         return found
@@ -89,7 +72,17 @@ def test_files(module: str, folder: Path = ROOT / "tests") -> list[Path]:
     beside = sorted((PACKAGE / "/".join(package)).glob("[a-z]*.py"))
     users = [path.stem for path in beside if f".{last}" in _imports(path)]
     names = ["_".join([*package, user]) for user in users]
-    return [path for name in names if (path := folder / f"test_{name}.py").exists()]
+    found = [path for name in names if (path := folder / f"test_{name}.py").exists()]
+    return found or sorted(folder.glob(f"test_{'_'.join(package)}_*.py"))
+
+
+def other_files(folder: Path = ROOT / "tests") -> list[Path]:
+    """All unit tests of the package: the files that import something of it."""
+    return [
+        path
+        for path in sorted(folder.glob("test_*.py"))
+        if any(name.split(".")[0] == "vggbook" for name in _imports(path))
+    ]
 
 
 @cache
@@ -233,30 +226,113 @@ class Covered:
         return self._line
 
 
+class Entered:
+    """A pytest plugin for the run of a test file without a mutant: each test's seconds on the
+    processor, and the package's functions that it enters, as "data/crops.py, colour_shift".
+    """
+
+    def __init__(self, package: Path, out: Path):
+        self.package = f"{package}{os.sep}"
+        self.out = out
+        self.tests: dict[str, dict] = {}
+        self.codes: set[CodeType] = set()
+
+    def pytest_runtest_protocol(self, item: object, nextitem: object) -> None:
+        self.codes = set()
+        self.start = time.process_time()
+        sys.settrace(self._call)
+        threading.settrace(self._call)
+
+    def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
+        sys.settrace(None)
+        threading.settrace(None)
+        seconds = time.process_time() - self.start
+        enters = sorted({self._place(code) for code in self.codes})
+        self.tests[nodeid] = {"seconds": seconds, "enters": enters}
+
+    def pytest_sessionfinish(self, session: object, exitstatus: int) -> None:
+        self.out.write_text(json.dumps(self.tests), encoding="utf-8")
+
+    def _call(self, frame: FrameType, event: str, arg: object) -> None:
+        if frame.f_code.co_filename.startswith(self.package):
+            self.codes.add(frame.f_code)
+
+    def _place(self, code: CodeType) -> str:
+        """A comprehension and a lambda belong to the function that they stand in."""
+        names = [name for name in code.co_qualname.split(".") if not name.startswith("<")]
+        return f"{code.co_filename.removeprefix(self.package)}, {'.'.join(names)}"
+
+
 class Ordered:
     """A pytest plugin for the run with a mutant: the tests that run its statement come first, the
     quick ones before the long ones. A test that computes far longer than without it ends the run.
+
+    tests: what is known of each test without a mutant, its ``seconds`` and the ``lines`` it runs.
+    only: leave out what is not known.
     """
 
-    def __init__(self, tests: dict[str, dict], lines: range):
+    def __init__(self, tests: dict[str, dict], lines: range, only: bool = False):
         self.tests = tests
         self.lines = lines
+        self.only = only
 
     def _seconds(self, nodeid: str) -> float:
         return self.tests[nodeid]["seconds"] if nodeid in self.tests else 10.0
 
     def pytest_collection_modifyitems(self, items: list) -> None:
         def rank(item: object) -> tuple[bool, float]:
-            covered = self.tests.get(item.nodeid, {"lines": ()})["lines"]
+            covered = self.tests.get(item.nodeid, {}).get("lines", ())
             return not any(line in self.lines for line in covered), self._seconds(item.nodeid)
 
         items.sort(key=rank)
+        if self.only:
+            items[:] = [item for item in items if item.nodeid in self.tests]
 
     def pytest_runtest_logstart(self, nodeid: str, location: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 10 + 5 * self._seconds(nodeid))
 
     def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
         signal.setitimer(signal.ITIMER_PROF, 0)
+
+
+def entered(copy: Copy) -> dict[str, dict]:
+    """Which functions of the package each unit test enters, and its seconds. Measured once for a
+    test file; a file that fails without a mutant is left out.
+    """
+    found: dict[str, dict] = {}
+    for file in other_files(ROOT / "tests"):
+        kept = RECORD.parent / "mutants-entered" / f"{digest(file.read_text('utf-8'))}.json"
+        if not kept.exists():
+            out = copy.folder / "entered.json"
+            status, seconds = copy.test([file], Entered(copy.source / "vggbook", out), limit=1800)
+            print(f"{file.name}: {seconds:.0f} s, status {status}", flush=True)
+            kept.parent.mkdir(exist_ok=True)
+            kept.write_text(out.read_text("utf-8") if status == 0 else "{}", encoding="utf-8")
+        found |= json.loads(kept.read_text(encoding="utf-8"))
+    return found
+
+
+def others(place: str, tests: dict[str, dict], own: list[Path]) -> dict[str, dict]:
+    """The tests of other modules that enter a function ("data/crops.py, colour_shift"), or, for a
+    statement outside functions, the module; the quick ones, as many as patience allows.
+    """
+    module, function = place.split(", ")
+    names = {file.name for file in own}
+
+    def enters(test: dict) -> bool:
+        return any(
+            name == place or (not function and name.startswith(module)) for name in test["enters"]
+        )
+
+    chosen: dict[str, dict] = {}
+    patience = PATIENCE
+    for nodeid, test in sorted(tests.items(), key=lambda named: named[1]["seconds"]):
+        if Path(nodeid.split("::")[0]).name not in names and enters(test):
+            patience -= test["seconds"]
+            if patience < 0:
+                break
+            chosen[nodeid] = test
+    return chosen
 
 
 def baseline(module: str, source: str, files: list[Path], copy: Copy) -> dict[str, dict] | None:
@@ -280,23 +356,26 @@ def baseline(module: str, source: str, files: list[Path], copy: Copy) -> dict[st
 
 
 def judge(
-    module: str, chosen: list[Mutant], copy: Copy, known: dict[str, dict], until: float
+    module: str,
+    chosen: list[Mutant],
+    copy: Copy,
+    known: dict[str, dict],
+    tests: dict[str, dict],
+    until: float,
 ) -> list[dict]:
     """One verdict a mutant of a module; those known already are not run again, and none is begun
-    after ``until`` by the clock.
+    after ``until`` by the clock. ``tests`` as ``entered`` gives them.
     """
     path = PACKAGE / f"{module}.py"
     original = path.read_text(encoding="utf-8")
     files = test_files(module)
-    if not files:
-        print(f"{module}: no unit test imports it", flush=True)
-    tests = digest(*(file.read_text(encoding="utf-8") for file in files))
+    state = digest(*(file.read_text("utf-8") for file in files), json.dumps(sorted(tests)))
     covered = None
     found = []
     for mutant in chosen:
         key = digest(module, mutant.source)
         old = known.get(key)
-        if old and (old["verdict"] == "killed" or old["tests"] == tests):
+        if old and (old["verdict"] == "killed" or old["tests"] == state):
             found.append({**old, "mutant": mutant})
             continue
         if time.monotonic() > until:
@@ -310,15 +389,24 @@ def judge(
         copy.write(module, mutant.source)
         order = Ordered(covered or {}, range(mutant.line, mutant.last + 1))
         status, seconds = copy.test(files, order, limit) if files else (0, 0.0)
+        place = f"{module}.py, {mutant.place}"
+        by = "its own"
+        if status in SEES_NOTHING and (users := others(place, tests, files)):
+            homes = sorted({ROOT / nodeid.split("::")[0] for nodeid in users})
+            every = Ordered(users, range(0), only=True)
+            status, more = copy.test(homes, every, 2 * PATIENCE)
+            seconds += more
+            by = "others"
         copy.write(module, original)
-        verdict = "survived" if status == 0 else "killed"
+        verdict = "survived" if status in SEES_NOTHING else "killed"
         entry = {
             "key": key,
-            "tests": tests,
+            "tests": state,
+            "by": by,
             "verdict": verdict,
             "how": "timeout" if status is None else f"pytest {status}",
             "seconds": round(seconds, 1),
-            "place": f"{module}.py, {mutant.place}",
+            "place": place,
             "line": mutant.line,
             "kind": mutant.kind,
             "change": mutant.change,
@@ -376,6 +464,7 @@ def main(argv: list[str] | None = None) -> int:
     known = {entry["key"]: entry for entry in map(json.loads, lines)}
     same = equivalents()
     copy = Copy(ROOT / "_build" / f"mutants-{os.getpid()}")
+    tests = entered(copy)
     drawn: dict[str, list[Mutant]] = {}
     for module, mutant in sample(given.only, given.n, given.seed):
         drawn.setdefault(module, []).append(mutant)
@@ -384,7 +473,7 @@ def main(argv: list[str] | None = None) -> int:
     # in any order, so that a run that was cut off has judged a sample of the modules
     for module in random.Random(given.seed).sample(sorted(drawn), len(drawn)):
         tally = verdicts.setdefault(module, Counter())
-        for entry in judge(module, drawn[module], copy, known, until):
+        for entry in judge(module, drawn[module], copy, known, tests, until):
             verdict = entry["verdict"]
             if verdict == "survived" and (entry["place"].strip(), entry["change"]) in same:
                 verdict = "equivalent"
