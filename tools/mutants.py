@@ -55,11 +55,11 @@ def test_files(module: str, folder: Path = ROOT / "tests") -> list[Path]:
     """The unit tests that a change of the module concerns.
 
     By its name; else those that import it; else those of the modules beside it that import it;
-    else all of the modules beside it. A room's ``__init__`` has those of the room's name, if any.
+    else all of the modules beside it. What a room's ``__init__`` offers, the package's tests see.
     """
     if module.endswith("__init__"):
-        name = module.removesuffix("__init__").strip("/").replace("/", "_") or "package"
-        return [path for path in [folder / f"test_{name}.py"] if path.exists()]
+        names = ("package", module.removesuffix("__init__").strip("/").replace("/", "_"))
+        return [path for name in names if (path := folder / f"test_{name}.py").exists()]
     name = module.replace("/", "_").replace("__", "")
     found = sorted(folder.glob(f"test_{name}.py")) + sorted(folder.glob(f"test_{name}_*.py"))
     if found:
