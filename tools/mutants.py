@@ -57,6 +57,7 @@ TESTED_BY = {  # where neither name nor imports lead to the tests that matter
     "inputs": "inputs dense model",
     "kernels": "roofline",
     "roofline": "roofline package",
+    "saved": "weights train_checkpoint",
     "train/__init__": "package train_main",
     "train/state": "train_machine train_resume",
     "weights": "weights package caffemodel train_transfer",

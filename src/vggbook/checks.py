@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import zipfile
 from collections.abc import Collection
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -103,17 +101,3 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.fail(f"{message} (--help lists the options)")
-
-
-def archive_damage(path: Path) -> str | None:
-    """What is wrong with a zip archive, as torch.save writes them, each member with a checksum;
-    None where it is whole.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile raises half a dozen kinds for a damaged file
-        return str(error) or type(error).__name__
-    return f"the checksum of {bad} is wrong" if bad else None

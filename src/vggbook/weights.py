@@ -29,10 +29,11 @@ from torch import Tensor, nn
 
 from .arithmetic import walk
 from .caffemodel import caffe_state, read_caffemodel
-from .checks import archive_damage, needs
+from .checks import needs
 from .configs import CONFIGS, Config, Conv, resolve
 from .model import Network, build
 from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_file, find_weights
+from .saved import read_saved
 
 __all__ = [
     "FAMILIES",
@@ -168,7 +169,10 @@ class _File:
 def _read(path: Path) -> _File:
     if path.suffix == ".caffemodel":
         return _File(read_caffemodel(path), "authors")
-    state = _unpickle(path)
+    try:
+        state = read_saved(path, "weights file", old=True, mmap=True)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
     if isinstance(state, dict) and state.keys() >= _OWN_KEYS:
         recipe = state["recipe"]
         red, green, blue = (float(value) for value in state["mean"])
@@ -194,33 +198,6 @@ def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
     while prefix := next((w for w in _WRAPPERS if all(key.startswith(w) for key in state)), None):
         state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
     return state
-
-
-def _unpickle(path: Path) -> Any:
-    """What torch.save wrote, tensors and plain containers only."""
-    with open(path, "rb") as file:
-        start = file.read(40)
-    if not start:
-        raise ValueError(f"{path.name}: is empty: expected a weights file")
-    archive = start.startswith(b"PK")
-    if not archive and not start.startswith(b"\x80"):  # a pickle, of before torch 1.6
-        raise ValueError(f"{path.name}: is no weights file: it starts with {start!r}")
-    if archive and (damage := archive_damage(path)):
-        raise ValueError(f"{path.name}: {_refusal(damage)}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise ValueError(f"{path.name}: {_refusal(error)}") from None
-
-
-def _refusal(error: Exception | str) -> str:
-    """Why a file is not opened; never torch's advice to switch the safe reading off."""
-    if found := re.search(r"GLOBAL (\S+)|[Tt]rying to \w+ (\S+)|Unsupported \w+ (\S+)", str(error)):
-        what = next(group for group in found.groups() if group)
-        return f"holds more than weights, it is not opened ({what})"
-    first = (str(error) or type(error).__name__).splitlines()[0]
-    reason = f" ({first})" if "weights" not in first.lower() else ""
-    return f"cannot be read: it is cut short, damaged or another kind of file{reason}"
 
 
 def load_weights(
