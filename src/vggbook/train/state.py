@@ -109,13 +109,10 @@ class Training:
         """A step is done; its loss goes into the history, on a GPU one step later."""
         self.step += 1
         self._pending.append(loss)
-        self._read(self._lag)
+        self.read_losses(self._lag)
 
-    def read_losses(self) -> None:
-        """Wait for all losses."""
-        self._read(0)
-
-    def _read(self, behind: int) -> None:
+    def read_losses(self, behind: int = 0) -> None:
+        """Wait for all losses but the last ``behind``."""
         while len(self._pending) > behind:
             loss = float(self._pending.popleft())
             if not math.isfinite(loss):
@@ -229,14 +226,11 @@ class Keeper:
             state = at.as_dict()
             try:
                 for name in names:
-                    self._write(self.folder, at, state, name)
+                    keep = self.folder / "previous.pt" if name == "last.pt" else None
+                    save_checkpoint(state, self.folder / name, keep)
+                at.written = self.folder / "last.pt"
             except CheckpointError as error:
                 if at.ended:
                     raise
                 warnings.warn(f"{error} Training goes on.", stacklevel=2)
         self.saved_at = time.monotonic()
-
-    def _write(self, folder: Path, at: Training, state: dict[str, Any], name: str) -> None:
-        last = name == "last.pt"
-        save_checkpoint(state, folder / name, folder / "previous.pt" if last else None)
-        at.written = folder / name if last else at.written
