@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -129,7 +129,7 @@ class Result:
     found: Any
     keys_checked: tuple[str, ...]
     evidence: str
-    anchor: str = field(default="")
+    anchor: str = ""
 
     def _publish(self) -> Result:
         _anchors[self.claim.id] += 1

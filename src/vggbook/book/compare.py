@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Number
 from typing import Any
 
@@ -12,16 +13,13 @@ def tolerance(printed: float) -> float:
     """Half a unit of the last printed digit; a single digit (0.9, 1e-2) is exact."""
     if printed == 0 or not math.isfinite(printed):
         return 0.0
-    mantissa, exponent = f"{printed!r}".lower().partition("e")[::2]
-    digits = mantissa.lstrip("-").replace(".", "").lstrip("0")
-    decimals = len(mantissa.partition(".")[2])
-    # 2700.0 or 67000000.0: rounded to its leading digits
-    if abs(printed) >= 1000 and float(mantissa).is_integer():
-        whole = mantissa.partition(".")[0].lstrip("-")
-        digits, decimals = whole.rstrip("0"), len(whole.rstrip("0")) - len(whole)
+    number = Decimal(repr(printed))
+    if abs(printed) >= 1000 and float(printed).is_integer():
+        number = number.normalize()  # 2700.0 or 67000000.0: rounded to its leading digits
+    _, digits, exponent = number.as_tuple()
     if len(digits) == 1:
         return 1e-9 * abs(printed)
-    return 0.5 * 10.0 ** (int(exponent or 0) - decimals) * (1 + 1e-9)
+    return 0.5 * 10.0 ** int(exponent) * (1 + 1e-9)
 
 
 def plain(value: Any) -> Any:
