@@ -76,7 +76,6 @@ class Roofline:
     device: Device
     batch: int
     training: bool
-    fusion: str
     kernels: tuple[Kernel, ...]
     useful_flops: float  # an image, without padding
     gradients: Mapping[str, int]  # layer -> parameters
@@ -164,7 +163,7 @@ def roofline(
     if training:
         kernels.append(_update(sum(gradients.values()), machine))
         useful = training_flops(net, image_size, num_classes, width)
-    return Roofline(net, machine, batch, training, fusion, tuple(kernels), useful, gradients)
+    return Roofline(net, machine, batch, training, tuple(kernels), useful, gradients)
 
 
 def _layer(

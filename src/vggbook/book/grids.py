@@ -40,9 +40,9 @@ class Grid:
         """Seeds for which every run of ``names`` is there, ascending."""
         return tuple(s for s in self.seeds if all((name, s) in self.runs for name in names))
 
-    def errors(self, name: str, test: str, seeds: Collection[int], k: str = "top1") -> list[float]:
-        """Errors of a run in per cent, one for each of ``seeds``. ResultError names a run or a
-        test that is missing."""
+    def errors(self, name: str, test: str, seeds: Collection[int]) -> list[float]:
+        """Top-1 errors of a run in per cent, one for each of ``seeds``. ResultError names a run or
+        a test that is missing."""
         found = []
         for seed in seeds:
             if (name, seed) not in self.runs:
@@ -51,7 +51,7 @@ class Grid:
             if test not in tests:
                 there = ", ".join(tests)
                 raise ResultError(f"{name}, seed {seed}: no test {test!r}; there are {there}")
-            found.append(tests[test][k])
+            found.append(tests[test]["top1"])
         return found
 
 
