@@ -237,10 +237,8 @@ def data_parallel(
     """
     whole("devices", devices, low=1)
     positive("bandwidth", bandwidth)
-    if not step.training:
-        raise ValueError(
-            "step is a forward pass: expected roofline(..., training=True), which has gradients"
-        )
+    what = "roofline(..., training=True), which has gradients"
+    needs(step.training, "step", "a forward pass", what)
     now = scale * step.phase_seconds("forward")
     end = now + scale * step.phase_seconds("backward")
     sent = 0.0  # when the last bucket has arrived

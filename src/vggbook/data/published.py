@@ -30,13 +30,8 @@ def open_dataset(
     """
     opener = _OPENERS[choice("name", name, _OPENERS)]
     choice("split", split, SPLITS[:2] if name.startswith("imagenet") else SPLITS)
-    by_hand = name in ("imagenet", "folder")
-    needs(
-        not (download and by_hand),
-        "download",
-        download,
-        f"False: {name!r} cannot be downloaded; put its files in root",
-    )
+    what = f"False: {name!r} cannot be downloaded; put its files in root"
+    needs(not download or name not in ("imagenet", "folder"), "download", download, what)
     try:
         return opener(root, split, download, **options)
     except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:

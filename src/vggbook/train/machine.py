@@ -39,10 +39,8 @@ def choose_device(name: str | torch.device) -> torch.device:
         count = torch.cuda.device_count()
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % count)
-        right = device.index < count
-        needs(
-            right, "device", str(name), f"one of the {count} GPUs here, cuda:0 to cuda:{count - 1}"
-        )
+        what = f"one of the {count} GPUs here, cuda:0 to cuda:{count - 1}"
+        needs(device.index < count, "device", str(name), what)
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
     return device
