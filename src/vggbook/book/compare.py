@@ -28,7 +28,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
     return value
 
@@ -37,17 +37,14 @@ def mismatch(found: Any, expected: Any, where: str) -> str | None:
     """What is wrong with ``found``; None where it agrees to the printed digits."""
     at = f" at {where}" if where else ""
     if isinstance(expected, dict):
+        wanted = {str(key): value for key, value in expected.items()}
+        keys = sorted(wanted)
         if not isinstance(found, dict):
-            keys = sorted(map(str, expected))
             return f"found {found!r}{at}, a value with the keys {keys} is needed"
-        if {str(k) for k in found} != {str(k) for k in expected}:
-            keys = sorted(map(str, expected))
-            return f"found the keys {sorted(map(str, found))}{at}, expected {keys}"
         named = {str(key): value for key, value in found.items()}
-        pairs = [
-            (named[str(key)], value, f"{where}.{key}".lstrip("."))
-            for key, value in expected.items()
-        ]
+        if named.keys() != wanted.keys():
+            return f"found the keys {sorted(named)}{at}, expected {keys}"
+        pairs = [(named[key], wanted[key], f"{where}.{key}".lstrip(".")) for key in wanted]
     elif isinstance(expected, list):
         if not isinstance(found, list) or len(found) != len(expected):
             return f"found {found!r}{at}, expected {len(expected)} items: {expected!r}"

@@ -63,24 +63,21 @@ def load(folder: str | Path) -> Grid:
     """
     where = folder if isinstance(folder, Path) else recorded.folder() / folder
     runs: dict[tuple[str, int], dict] = {}
-    files: dict[tuple[str, int], str] = {}
-    first: tuple[str, dict] | None = None
     for path in sorted(where.glob("*_seed*.json")):
-        record = recorded.read(path)
+        record = {**recorded.read(path), "file": path.name}
         if lacks := [key for key in PARTS if key not in record]:
             missing = f"{', '.join(lacks)} is missing"
             raise ResultError(f"{path.name}: {missing}: expected a run of a grid")
-        key = (record["run"]["name"], record["run"]["seed"])
+        name, seed = key = (record["run"]["name"], record["run"]["seed"])
         if key in runs:
-            raise ResultError(f"{path.name} and {files[key]} both hold {key[0]}, seed {key[1]}")
-        first = first or (path.name, record["design"])
-        for field in sorted({*record["design"], *first[1]}):
-            here, there = record["design"].get(field), first[1].get(field)
+            raise ResultError(f"{path.name} and {runs[key]['file']} both hold {name}, seed {seed}")
+        first = next(iter(runs.values()), record)
+        for field in sorted({*record["design"], *first["design"]}):
+            here, there = record["design"].get(field), first["design"].get(field)
             if here != there:
-                both = f"{here!r} in {path.name}, {there!r} in {first[0]}"
+                both = f"{here!r} in {path.name}, {there!r} in {first['file']}"
                 raise ResultError(f"runs of two plans: {field} is {both}")
         runs[key] = record
-        files[key] = path.name
-    if first is None:
+    if not runs:
         raise ResultError(f"no recorded run in {where}")
-    return Grid(runs, first[1])
+    return Grid(runs, first["design"])
