@@ -154,5 +154,10 @@ def main(argv: list[str] | None = None) -> Run:
         p.fail(f"{type(error).__name__}: {error}")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The installed command; nothing is returned, so that its exit status is 0."""
     main()
+
+
+if __name__ == "__main__":
+    run()
