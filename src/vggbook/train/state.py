@@ -116,17 +116,19 @@ class Training:
         while len(self._pending) > behind:
             loss = float(self._pending.popleft())
             if not math.isfinite(loss):
-                raise self._diverged(f"the loss is {loss}", step=len(self.history.losses) + 1)
+                raise self._diverged(f"the loss is {loss}", more=1)
             self.history.losses.append(loss)
 
-    def _diverged(self, what: str, step: int | None = None) -> Diverged:
-        step = len(self.history.losses) if step is None else step
-        return Diverged(what, step, self.lr, self.written)
+    def _diverged(self, what: str, more: int = 0) -> Diverged:
+        """Where the losses end, or ``more`` steps behind it."""
+        return Diverged(what, len(self.history.losses) + more, self.lr, self.written)
 
     def close_epoch(self, measured: tuple[float, float] | None, rate: float, skipped: int) -> bool:
         """Write the epoch's row from (validation loss, accuracy), images a second and images
         skipped; let the plateau rule decide. Returns whether it is the best one so far."""
         loss, accuracy = measured or (None, None)
+        if loss is not None and not math.isfinite(loss):
+            raise self._diverged(f"the validation loss is {loss}")
         losses, lr = self.history.losses[-len(self.loader) :], self.lr
         row: Row = {
             "epoch": self.epoch + 1,
@@ -137,8 +139,6 @@ class Training:
             "images_per_s": rate,
             "skipped": skipped,
         }
-        if loss is not None and not math.isfinite(loss):
-            raise self._diverged(f"the validation loss is {loss}")
         self.history.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         if accuracy is not None:
