@@ -58,12 +58,9 @@ def rgb_tensor(image: Any) -> Tensor:
             raise UnreadableImage(f"{reach}: expected 8 or 16 bits a channel")
         image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
     elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        image = _without_premultiplied(image).convert("RGBA")
+        # Pillow converts premultiplied alpha to the plain kind of the same channels, no other
+        image = image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode))
+        image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pixels = np.array(image.convert("RGB"))  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _without_premultiplied(image: Any) -> Any:
-    """Pillow converts premultiplied alpha to the plain kind of the same channels, no other."""
-    return image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode))
