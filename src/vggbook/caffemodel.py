@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -23,8 +24,6 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
 
     Raises ValueError for a file that is empty, damaged, or no Caffe model.
     """
-    import numpy as np
-
     name = Path(path).name
     if not Path(path).stat().st_size:
         raise ValueError(f"{name}: is empty: expected a Caffe model")
@@ -62,8 +61,6 @@ def caffe_state(blobs: dict[str, list[Tensor]], config: Config) -> dict[str, Ten
 
 
 def _blobs(net: memoryview) -> dict[str, list[Tensor]]:
-    import numpy as np
-
     blobs: dict[str, list[Tensor]] = {}
     for number, layer in _fields(net):
         if number not in _LAYER_FIELDS:

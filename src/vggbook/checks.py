@@ -8,10 +8,8 @@ from __future__ import annotations
 
 import argparse
 import math
-import zipfile
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any, NoReturn
 
 
@@ -80,19 +78,20 @@ def choice(name: str, value: Any, options: Collection[Any]) -> Any:
 
 def pair(name: str, value: Any, low: float | None = None) -> tuple[float, float]:
     """A number as (number, number), or a pair (smaller, larger); both at least ``low``."""
-    values = value if isinstance(value, list | tuple) else (value, value)
-    right = len(values) == 2 and all(is_number(v, low) for v in values) and values[0] <= values[1]
-    needs(right, name, value, f"a number{_range(low, None)}, or a pair (smaller, larger) of them")
-    return values[0], values[1]
+    return _pair(name, value, low, is_number, "a number")
 
 
 def whole_pair(name: str, value: Any, low: int | None = None) -> tuple[int, int]:
     """A whole number as (number, number), or a pair (smaller, larger); both at least ``low``."""
+    smaller, larger = _pair(name, value, low, is_whole, "a whole number")
+    return int(smaller), int(larger)
+
+
+def _pair(name: str, value: Any, low: float | None, fits: Callable[..., bool], kind: str) -> Any:
     values = value if isinstance(value, list | tuple) else (value, value)
-    right = len(values) == 2 and all(is_whole(v, low) for v in values) and values[0] <= values[1]
-    kind = f"a whole number{_range(low, None)}"
-    needs(right, name, value, f"{kind}, or a pair (smaller, larger) of them")
-    return int(values[0]), int(values[1])
+    right = len(values) == 2 and all(fits(v, low) for v in values) and values[0] <= values[1]
+    needs(right, name, value, f"{kind}{_range(low, None)}, or a pair (smaller, larger) of them")
+    return values[0], values[1]
 
 
 class Parser(argparse.ArgumentParser):
@@ -103,17 +102,3 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.fail(f"{message} (--help lists the options)")
-
-
-def archive_damage(path: Path) -> str | None:
-    """What is wrong with a zip archive, as torch.save writes them, each member with a checksum;
-    None where it is whole.
-    """
-    try:
-        with zipfile.ZipFile(path) as archive:
-            bad = archive.testzip()
-    except FileNotFoundError:
-        raise
-    except Exception as error:  # zipfile raises half a dozen kinds for a damaged file
-        return str(error) or type(error).__name__
-    return f"the checksum of {bad} is wrong" if bad else None

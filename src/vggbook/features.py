@@ -40,12 +40,8 @@ def truncated(net: Network) -> Network:
     kind = type(net.classifier)
     needs(issubclass(kind, nn.Sequential), "net.classifier", kind.__name__, "an nn.Sequential")
     linear = [at for at, part in enumerate(net.classifier) if isinstance(part, nn.Linear)]
-    needs(
-        len(linear) > 1,
-        "net",
-        f"{len(linear)} FC layer(s)",
-        "a hidden FC layer before the last one",
-    )
+    what = "a hidden FC layer before the last one"
+    needs(len(linear) > 1, "net", f"{len(linear)} FC layer(s)", what)
     body = nn.Sequential(*list(net.classifier)[: linear[-1]])
     return Network(net.config, net.features, body, net.image_size).eval()
 
@@ -77,11 +73,9 @@ def describe_images(
     needs(len(sizes) > 0, "scales", scales, "at least one test scale Q")
     for size in sizes:
         whole("scales", size, min(net.image_size))
-    preprocess = preprocess or getattr(net, "preprocessing", None)
-    needs(
-        preprocess is not None, "preprocess", None, "a function, as the net has no .preprocessing"
-    )
-    assert preprocess is not None
+    prepare: Any = preprocess or getattr(net, "preprocessing", None)
+    what = "a function, as the net has no .preprocessing"
+    needs(prepare is not None, "preprocess", None, what)
     dense = to_dense(truncated(net))
     if isinstance(images, Tensor):
         groups = list(images.split(batch_size))
@@ -89,7 +83,7 @@ def describe_images(
         groups = [image[None] for image in images]
     described = []
     for group in groups:
-        views = [_at_scale(dense, preprocess(isotropic_resize(group, q)), flip) for q in sizes]
+        views = [_at_scale(dense, prepare(isotropic_resize(group, q)), flip) for q in sizes]
         described.append(torch.stack(views, 1))  # (n, scales, D)
     each = torch.cat(described)
     joined = each.mean(1) if combine == "average" else each.flatten(1)

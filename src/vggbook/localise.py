@@ -16,6 +16,7 @@ from torchvision.ops import box_convert, box_iou
 
 from .checks import choice, needs, positive, whole
 from .data import isotropic_resize
+from .data.crops import cropped
 from .dense import to_dense
 from .model import Network
 
@@ -100,13 +101,10 @@ def random_crops(images: Tensor, boxes: Tensor, crop: int, draw: torch.Generator
     top = torch.randint(height - crop + 1, (n,), generator=draw)
     left = torch.randint(width - crop + 1, (n,), generator=draw)
     mirrored = torch.rand(n, generator=draw) < 0.5
-    pixels = []
-    for image, t, s, turned in zip(images, top, left, mirrored, strict=True):
-        cut = image[:, t : t + crop, s : s + crop]
-        pixels.append(cut.flip(-1) if turned else cut)
     cx, cy, w, h = (boxes * torch.tensor([width, height, width, height])).unbind(1)  # in pixels
     cx = torch.where(mirrored, crop - (cx - left), cx - left)
-    return torch.stack(pixels), torch.stack([cx, cy - top, w, h], 1) / crop
+    pixels = cropped(images, crop, top, left, mirrored)
+    return pixels, torch.stack([cx, cy - top, w, h], 1) / crop
 
 
 def fit_boxes(

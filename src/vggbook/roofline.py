@@ -28,7 +28,6 @@ __all__ = [
     "FUSIONS",
     "DataParallel",
     "Device",
-    "Kernel",
     "Roofline",
     "data_parallel",
     "measure",
@@ -49,23 +48,22 @@ FUSIONS = {  # which passes over memory the software saves, from the most to non
     "forward and backward",
 }
 
-DEVICES = {
-    "Titan Black": Device(
-        "Titan Black", 5.12e12, 336e9, 4, 1, "data sheet, float32; the paper's card"
-    ),
-    "T4": Device(
+_CARDS = (
+    Device("Titan Black", 5.12e12, 336e9, 4, 1, "data sheet, float32; the paper's card"),
+    Device(
         "T4",
         24e12,
         240e9,
         basis="float16, sustained within its 70 W; data sheet: 65 TFLOP/s, 320 GB/s",
     ),
-    "H100": Device(
+    Device(
         "H100",
         800e12,
         3.0e12,
         basis="bf16, large products and copies on an H100 SXM; data sheet: 989 TFLOP/s, 3.35 TB/s",
     ),
-}
+)
+DEVICES = {card.name: card for card in _CARDS}
 
 
 @dataclass(frozen=True)
@@ -76,7 +74,6 @@ class Roofline:
     device: Device
     batch: int
     training: bool
-    fusion: str
     kernels: tuple[Kernel, ...]
     useful_flops: float  # an image, without padding
     gradients: Mapping[str, int]  # layer -> parameters
@@ -164,7 +161,7 @@ def roofline(
     if training:
         kernels.append(_update(sum(gradients.values()), machine))
         useful = training_flops(net, image_size, num_classes, width)
-    return Roofline(net, machine, batch, training, fusion, tuple(kernels), useful, gradients)
+    return Roofline(net, machine, batch, training, tuple(kernels), useful, gradients)
 
 
 def _layer(
@@ -238,10 +235,8 @@ def data_parallel(
     """
     whole("devices", devices, low=1)
     positive("bandwidth", bandwidth)
-    if not step.training:
-        raise ValueError(
-            "step is a forward pass: expected roofline(..., training=True), which has gradients"
-        )
+    what = "roofline(..., training=True), which has gradients"
+    needs(step.training, "step", "a forward pass", what)
     now = scale * step.phase_seconds("forward")
     end = now + scale * step.phase_seconds("backward")
     sent = 0.0  # when the last bucket has arrived

@@ -20,19 +20,21 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.utils import consume_prefix_in_state_dict_if_present
 
 from .arithmetic import walk
 from .caffemodel import caffe_state, read_caffemodel
-from .checks import archive_damage, needs
+from .checks import needs
 from .configs import CONFIGS, Config, Conv, resolve
 from .model import Network, build
 from .released import FILE_NAME, NAMES, FetchError, fetch_weights, find_file, find_weights
+from .saved import read_saved
 
 __all__ = [
     "FAMILIES",
@@ -86,7 +88,8 @@ _TORCH7 = {  # Johnson's files count the layers of Torch 7
     for old, new in ((1, 0), (4, 3))
     for part in ("weight", "bias")
 }
-_WRAPPERS = ("module.", "_orig_mod.")  # what DistributedDataParallel and torch.compile prepend
+# what DistributedDataParallel and torch.compile prepend, either of them around the other
+_WRAPPERS = ("module.", "_orig_mod.", "module.")
 _OWN_KEYS = {"model", "recipe", "mean", "classes"}  # of the files of vggbook.train
 
 
@@ -158,17 +161,22 @@ def load_state(model: nn.Module, state: Mapping[str, Tensor], source: str = "wei
 class _File:
     """What a weights file holds and tells."""
 
-    state: Any  # of a state dict, or Caffe's blobs by layer
+    state: dict[str, Tensor]  # Caffe's blobs are flat
     family: str | Preprocessing | None = None  # None where the file does not tell
     config: str | Config | None = None
     image_size: int | None = None
-    class_names: list[str] | None = field(default=None)
+    class_names: list[str] | None = None
 
 
-def _read(path: Path) -> _File:
+def _read(path: Path, config: str | Config | None) -> _File:
     if path.suffix == ".caffemodel":
-        return _File(read_caffemodel(path), "authors")
-    state = _unpickle(path)
+        blobs = read_caffemodel(path)
+        net = resolve(config or ("E" if "conv5_4" in blobs else "D"))
+        return _File(caffe_state(blobs, net), "authors", net)
+    try:
+        state = read_saved(path, "weights file", old=True, mmap=True)
+    except ValueError as error:
+        raise ValueError(f"{path.name}: {error}") from None
     if isinstance(state, dict) and state.keys() >= _OWN_KEYS:
         recipe = state["recipe"]
         red, green, blue = (float(value) for value in state["mean"])
@@ -182,45 +190,13 @@ def _read(path: Path) -> _File:
     if not tensors or not state:
         kind = type(state).__name__
         raise ValueError(f"{path.name}: holds a {kind}, a state dict of tensors is needed")
-    state = _unwrapped(dict(state))
-    if "classifier.1.weight" in state and "classifier.0.weight" not in state:
-        renamed = {_TORCH7.get(key, key): tensor for key, tensor in state.items()}
+    weights: dict[str, Tensor] = dict(state)
+    for prefix in _WRAPPERS:
+        consume_prefix_in_state_dict_if_present(weights, prefix)
+    if "classifier.1.weight" in weights and "classifier.0.weight" not in weights:
+        renamed = {_TORCH7.get(key, key): tensor for key, tensor in weights.items()}
         return _File(renamed, "authors")
-    return _File(state, "torchvision" if FILE_NAME.match(path.name) else None)
-
-
-def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Without the prefixes that wrappers of a network give to all its keys."""
-    while prefix := next((w for w in _WRAPPERS if all(key.startswith(w) for key in state)), None):
-        state = {key.removeprefix(prefix): tensor for key, tensor in state.items()}
-    return state
-
-
-def _unpickle(path: Path) -> Any:
-    """What torch.save wrote, tensors and plain containers only."""
-    with open(path, "rb") as file:
-        start = file.read(40)
-    if not start:
-        raise ValueError(f"{path.name}: is empty: expected a weights file")
-    archive = start.startswith(b"PK")
-    if not archive and not start.startswith(b"\x80"):  # a pickle, of before torch 1.6
-        raise ValueError(f"{path.name}: is no weights file: it starts with {start!r}")
-    if archive and (damage := archive_damage(path)):
-        raise ValueError(f"{path.name}: {_refusal(damage)}")
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True, mmap=archive)
-    except Exception as error:  # torch raises half a dozen kinds for a damaged file
-        raise ValueError(f"{path.name}: {_refusal(error)}") from None
-
-
-def _refusal(error: Exception | str) -> str:
-    """Why a file is not opened; never torch's advice to switch the safe reading off."""
-    if found := re.search(r"GLOBAL (\S+)|[Tt]rying to \w+ (\S+)|Unsupported \w+ (\S+)", str(error)):
-        what = next(group for group in found.groups() if group)
-        return f"holds more than weights, it is not opened ({what})"
-    first = (str(error) or type(error).__name__).splitlines()[0]
-    reason = f" ({first})" if "weights" not in first.lower() else ""
-    return f"cannot be read: it is cut short, damaged or another kind of file{reason}"
+    return _File(weights, "torchvision" if FILE_NAME.match(path.name) else None)
 
 
 def load_weights(
@@ -255,7 +231,7 @@ def load_weights(
         names = "torchvision's names are vgg11 to vgg19, vgg16_bn"
         raise FileNotFoundError(f"source={str(source)!r}: no such file; {names}")
     check_sha256(path, sha256 or digest_of(path))
-    file = _read(path)
+    file = _read(path, config)
     family = family or file.family
     if family is None:
         untold = f"{path.name} does not tell how its images were prepared"
@@ -270,9 +246,6 @@ def load_weights(
 def _network(file: _File, config: str | Config | None, image_size: int, path: Path) -> Network:
     """The network that fits the file, with its weights; classes, width, batch norm are read off."""
     state = file.state
-    if path.suffix == ".caffemodel":
-        config = config or ("E" if "conv5_4" in state else "D")
-        state = caffe_state(state, resolve(config))
     net = resolve(config) if config else _guess(state)
     if net is None:
         unknown = f"the shapes in {path.name} are those of no configuration"
@@ -283,9 +256,8 @@ def _network(file: _File, config: str | Config | None, image_size: int, path: Pa
     width = 1.0 if first is None else len(first) / first_channels(net)
     batch_norm = any(key.endswith("running_mean") for key in state)
     model = build(net, classes, batch_norm, width, image_size, device="meta")
-    if path.suffix == ".caffemodel":  # its blobs are flat here
-        for key, own in model.state_dict().items():
-            if key in state and state[key].numel() == own.numel():
-                state[key] = state[key].view(own.shape)
+    for key, own in model.state_dict().items():
+        if key in state and state[key].ndim == 1 and state[key].numel() == own.numel():
+            state[key] = state[key].view(own.shape)
     load_state(model, state, path.name)
     return model

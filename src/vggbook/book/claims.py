@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache
 from html import escape
 from pathlib import Path
@@ -89,9 +89,8 @@ class Claim:
             expected = {key: item for key, item in expected.items() if str(key) in map(str, found)}
         problem = mismatch(found, expected, "")
         if problem and status not in OUTCOMES[1:]:
-            raise ClaimError(
-                f"{self.id} ({self.section}) does not hold: {problem}. The claim: {self.statement}"
-            )
+            where = f"{self.id} ({self.section})"
+            raise ClaimError(f"{where} does not hold: {problem}. The claim: {self.statement}")
         checked = tuple(map(str, found)) if isinstance(expected, dict) else ()
         return Result(self, status, found, checked, evidence)._publish()
 
@@ -104,9 +103,8 @@ class Claim:
         """
         choice("status", status, OUTCOMES)
         if self.kind != "empirical":
-            raise ValueError(
-                f"{self.id} is {self.kind}, not empirical: check a computed value with check()"
-            )
+            hint = "check a computed value with check()"
+            raise ValueError(f"{self.id} is {self.kind}, not empirical: {hint}")
         needs(bool(evidence), "evidence", evidence, _EVIDENCE)
         return Result(self, status, plain(found), self.keys, evidence)._publish()
 
@@ -129,7 +127,7 @@ class Result:
     found: Any
     keys_checked: tuple[str, ...]
     evidence: str
-    anchor: str = field(default="")
+    anchor: str = ""
 
     def _publish(self) -> Result:
         _anchors[self.claim.id] += 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Number
 from typing import Any
 
@@ -12,16 +13,13 @@ def tolerance(printed: float) -> float:
     """Half a unit of the last printed digit; a single digit (0.9, 1e-2) is exact."""
     if printed == 0 or not math.isfinite(printed):
         return 0.0
-    mantissa, exponent = f"{printed!r}".lower().partition("e")[::2]
-    digits = mantissa.lstrip("-").replace(".", "").lstrip("0")
-    decimals = len(mantissa.partition(".")[2])
-    # 2700.0 or 67000000.0: rounded to its leading digits
-    if abs(printed) >= 1000 and float(mantissa).is_integer():
-        whole = mantissa.partition(".")[0].lstrip("-")
-        digits, decimals = whole.rstrip("0"), len(whole.rstrip("0")) - len(whole)
+    number = Decimal(repr(printed))
+    if abs(printed) >= 1000 and float(printed).is_integer():
+        number = number.normalize()  # 2700.0 or 67000000.0: rounded to its leading digits
+    _, digits, exponent = number.as_tuple()
     if len(digits) == 1:
         return 1e-9 * abs(printed)
-    return 0.5 * 10.0 ** (int(exponent or 0) - decimals) * (1 + 1e-9)
+    return 0.5 * 10.0 ** int(exponent) * (1 + 1e-9)
 
 
 def plain(value: Any) -> Any:
@@ -30,7 +28,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
     return value
 
@@ -39,17 +37,14 @@ def mismatch(found: Any, expected: Any, where: str) -> str | None:
     """What is wrong with ``found``; None where it agrees to the printed digits."""
     at = f" at {where}" if where else ""
     if isinstance(expected, dict):
+        wanted = {str(key): value for key, value in expected.items()}
+        keys = sorted(wanted)
         if not isinstance(found, dict):
-            keys = sorted(map(str, expected))
             return f"found {found!r}{at}, a value with the keys {keys} is needed"
-        if {str(k) for k in found} != {str(k) for k in expected}:
-            keys = sorted(map(str, expected))
-            return f"found the keys {sorted(map(str, found))}{at}, expected {keys}"
         named = {str(key): value for key, value in found.items()}
-        pairs = [
-            (named[str(key)], value, f"{where}.{key}".lstrip("."))
-            for key, value in expected.items()
-        ]
+        if named.keys() != wanted.keys():
+            return f"found the keys {sorted(named)}{at}, expected {keys}"
+        pairs = [(named[key], wanted[key], f"{where}.{key}".lstrip(".")) for key in wanted]
     elif isinstance(expected, list):
         if not isinstance(found, list) or len(found) != len(expected):
             return f"found {found!r}{at}, expected {len(expected)} items: {expected!r}"

@@ -95,15 +95,13 @@ def use_style() -> None:
 
 def show_image(ax: Any, image: Any, title: str = "") -> None:
     """Draw a (3, H, W) or (H, W) tensor, uint8 or 0 to 1, without axes."""
-    ax.imshow(
-        image.permute(1, 2, 0) if image.ndim == 3 else image,
-        cmap="gray" if image.ndim == 2 else None,
-    )
+    pixels = image.permute(1, 2, 0) if image.ndim == 3 else image
+    ax.imshow(pixels, cmap="gray")  # of no meaning where there are three channels
     ax.set_title(title)
     ax.set_axis_off()
 
 
-def photo(fig: Any, dpi: int = 120, quality: int = 78) -> Any:
+def photo(fig: Any, quality: int = 78) -> Any:
     """A figure that holds photographs, as a JPEG; an SVG would carry every pixel unpacked."""
     from io import BytesIO
 
@@ -111,12 +109,7 @@ def photo(fig: Any, dpi: int = 120, quality: int = 78) -> Any:
     from IPython.display import Image
 
     buffer = BytesIO()
-    fig.savefig(
-        buffer,
-        format="jpeg",
-        dpi=dpi,
-        facecolor=GROUND,
-        pil_kwargs={"quality": quality, "progressive": True},
-    )
+    how = {"quality": quality, "progressive": True}
+    fig.savefig(buffer, format="jpeg", dpi=120, facecolor=GROUND, pil_kwargs=how)
     plt.close(fig)
     return Image(buffer.getvalue(), format="jpeg")

@@ -40,9 +40,9 @@ class Grid:
         """Seeds for which every run of ``names`` is there, ascending."""
         return tuple(s for s in self.seeds if all((name, s) in self.runs for name in names))
 
-    def errors(self, name: str, test: str, seeds: Collection[int], k: str = "top1") -> list[float]:
-        """Errors of a run in per cent, one for each of ``seeds``. ResultError names a run or a
-        test that is missing."""
+    def errors(self, name: str, test: str, seeds: Collection[int]) -> list[float]:
+        """Top-1 errors of a run in per cent, one for each of ``seeds``. ResultError names a run or
+        a test that is missing."""
         found = []
         for seed in seeds:
             if (name, seed) not in self.runs:
@@ -51,7 +51,7 @@ class Grid:
             if test not in tests:
                 there = ", ".join(tests)
                 raise ResultError(f"{name}, seed {seed}: no test {test!r}; there are {there}")
-            found.append(tests[test][k])
+            found.append(tests[test]["top1"])
         return found
 
 
@@ -63,24 +63,21 @@ def load(folder: str | Path) -> Grid:
     """
     where = folder if isinstance(folder, Path) else recorded.folder() / folder
     runs: dict[tuple[str, int], dict] = {}
-    files: dict[tuple[str, int], str] = {}
-    first: tuple[str, dict] | None = None
     for path in sorted(where.glob("*_seed*.json")):
-        record = recorded.read(path)
+        record = {**recorded.read(path), "file": path.name}
         if lacks := [key for key in PARTS if key not in record]:
             missing = f"{', '.join(lacks)} is missing"
             raise ResultError(f"{path.name}: {missing}: expected a run of a grid")
-        key = (record["run"]["name"], record["run"]["seed"])
+        name, seed = key = (record["run"]["name"], record["run"]["seed"])
         if key in runs:
-            raise ResultError(f"{path.name} and {files[key]} both hold {key[0]}, seed {key[1]}")
-        first = first or (path.name, record["design"])
-        for field in sorted({*record["design"], *first[1]}):
-            here, there = record["design"].get(field), first[1].get(field)
+            raise ResultError(f"{path.name} and {runs[key]['file']} both hold {name}, seed {seed}")
+        first = next(iter(runs.values()), record)
+        for field in sorted({*record["design"], *first["design"]}):
+            here, there = record["design"].get(field), first["design"].get(field)
             if here != there:
-                both = f"{here!r} in {path.name}, {there!r} in {first[0]}"
+                both = f"{here!r} in {path.name}, {there!r} in {first['file']}"
                 raise ResultError(f"runs of two plans: {field} is {both}")
         runs[key] = record
-        files[key] = path.name
-    if first is None:
+    if not runs:
         raise ResultError(f"no recorded run in {where}")
-    return Grid(runs, first[1])
+    return Grid(runs, first["design"])

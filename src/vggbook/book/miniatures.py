@@ -73,9 +73,8 @@ def miniature(name: str, where: Path | None = None) -> Network:
     nets = _index(where)["nets"]
     needs(name in nets, "name", name, f"one of {', '.join(map(repr, nets))}")
     entry = nets[name]
-    net = build(
-        entry["config"], len(entry["classes"]), width=entry["width"], image_size=entry["crop"]
-    )
+    sizes = {"width": entry["width"], "image_size": entry["crop"]}
+    net = build(entry["config"], len(entry["classes"]), **sizes)
     net.load_state_dict(_weights(where / f"{name}.pt", entry["sha256"]))
     net.preprocessing = Preprocessing(name, tuple(entry["mean"]), (1 / entry["gain"],) * 3)
     net.classes = tuple(entry["classes"])

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
+from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from urllib.parse import unquote, urlsplit
 
 from torch import Tensor
 
-from ..data import UnreadableImage, load_image
+from ..data import UnreadableImage
+from ..data.files import decode
 
 KINDS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 HEIC_KINDS = (".heic", ".heif")
@@ -35,26 +36,20 @@ def pictures(source: str | Path, most: int = 12) -> dict[str, Tensor]:
         return _from_folder(path, most)
     if not path.is_file():
         raise FileNotFoundError(f"source={str(source)!r}: expected a file, a folder or an address")
-    return {path.name: open_picture(path)}
+    return {path.name: _picture(path.read_bytes(), path.name)}
 
 
-def open_picture(path: Path) -> Tensor:
-    """One file as uint8 (3, H, W); UnreadableImage with a clear word for HEIC."""
+def _picture(content: bytes, name: str) -> Tensor:
+    """A file's bytes as uint8 (3, H, W); UnreadableImage with a clear word for HEIC."""
     try:
-        return load_image(path)
+        return decode(BytesIO(content), name)
     except UnreadableImage:
-        if _is_heic(path):
+        if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
             raise UnreadableImage(
-                f"{path.name}: HEIC is not supported: export the photograph as JPEG, or choose "
+                f"{name}: HEIC is not supported: export the photograph as JPEG, or choose "
                 "'most compatible' in the phone's camera settings"
             ) from None
         raise
-
-
-def _is_heic(path: Path) -> bool:
-    with open(path, "rb") as file:
-        start = file.read(12)
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
 
 
 def _from_folder(folder: Path, most: int) -> dict[str, Tensor]:
@@ -63,7 +58,7 @@ def _from_folder(folder: Path, most: int) -> dict[str, Tensor]:
     found = {}
     for path in files[:most]:
         try:
-            found[path.name] = open_picture(path)
+            found[path.name] = _picture(path.read_bytes(), path.name)
         except OSError as error:
             print(f"left out: {error}")
     if not found:
@@ -86,15 +81,12 @@ def _from_address(address: str) -> dict[str, Tensor]:
     if len(content) > _MOST_BYTES:
         raise UnreadableImage(f"{address}: more than {_MOST_BYTES / 1e6:.0f} MB")
     name = unquote(Path(urlsplit(address).path).name) or "picture"
-    with TemporaryDirectory() as folder:
-        path = Path(folder, "picture")
-        path.write_bytes(content)
-        try:
-            return {name: open_picture(path)}
-        except UnreadableImage as error:
-            if "HEIC" in str(error):
-                raise
-            start = content[:20]
-            raise UnreadableImage(
-                f"{address}: is no picture that can be read: it starts with {start!r}"
-            ) from None
+    try:
+        return {name: _picture(content, name)}
+    except UnreadableImage as error:
+        if "HEIC" in str(error):
+            raise
+        start = content[:20]
+        raise UnreadableImage(
+            f"{address}: is no picture that can be read: it starts with {start!r}"
+        ) from None

@@ -108,7 +108,7 @@ def crops_at(x: Tensor, crop: int, u: Tensor, flip: bool = True) -> Tensor:
     top, left = (u[:, :2] * torch.tensor([height - crop + 1, width - crop + 1])).long().unbind(1)
     mirrored = (u[:, 2] < 0.5) & flip
     if x.device.type == "cpu":
-        return _copied(x, crop, top, left, mirrored)
+        return cropped(x, crop, top, left, mirrored)
     return _gathered(x, crop, top, left, mirrored)
 
 
@@ -120,7 +120,7 @@ def _checked_size(x: Tensor, crop: int) -> tuple[int, int]:
     return height, width
 
 
-def _copied(x: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
+def cropped(x: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor) -> Tensor:
     """Plain copies, which beat a gather on a CPU."""
     crops = []
     for image, t, k, mirror in zip(x, top.tolist(), left.tolist(), mirrored.tolist()):

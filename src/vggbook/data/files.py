@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from io import BytesIO
 from typing import Any
 
 import torch
@@ -24,17 +25,21 @@ def load_image(path: str | os.PathLike) -> Tensor:
     Floating-point and wider integer files have no known range: `UnreadableImage`, as for damaged
     and truncated files. A file that is not there or may not be read raises its usual OSError.
     """
+    return decode(os.fspath(path), os.fspath(path))
+
+
+def decode(file: str | BytesIO, name: str) -> Tensor:
+    """An image file, or its bytes, as :func:`load_image` reads it; messages call it ``name``."""
     from PIL import Image, ImageOps
 
-    name = os.fspath(path)
     try:
-        with Image.open(name) as image:
+        with Image.open(file) as image:
             image.load()
             return rgb_tensor(ImageOps.exif_transpose(image))
     except (FileNotFoundError, IsADirectoryError, PermissionError):
         raise
     except Exception as error:  # Pillow's readers raise a dozen kinds for damaged files
-        raise UnreadableImage(f"{name}: {_reason(error)}") from error
+        raise UnreadableImage(f"{name}: {str(error) or type(error).__name__}") from error
 
 
 def rgb_tensor(image: Any) -> Tensor:
@@ -53,16 +58,9 @@ def rgb_tensor(image: Any) -> Tensor:
             raise UnreadableImage(f"{reach}: expected 8 or 16 bits a channel")
         image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
     elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        image = _without_premultiplied(image).convert("RGBA")
+        # Pillow converts premultiplied alpha to the plain kind of the same channels, no other
+        image = image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode))
+        image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pixels = np.array(image.convert("RGB"))  # (H, W, 3)
     return torch.from_numpy(pixels).permute(2, 0, 1).contiguous()
-
-
-def _without_premultiplied(image: Any) -> Any:
-    """Pillow converts premultiplied alpha to the plain kind of the same channels, no other."""
-    return image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode))
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__

@@ -22,7 +22,7 @@ def open_dataset(
 
     split: "train", "val" or "test". CIFAR-10 and STL-10 publish no validation set: every tenth
     training image is held out as "val". Imagenette and ImageNet have labelled "train" and "val"
-    only. options go to torchvision's class (Imagenette: size="320px" unless given). Nothing is
+    only. options go to torchvision's class (CIFAR-10, STL-10; Imagenette: size="320px"). Nothing is
     downloaded unless `download=True`, and then only what is not there; ImageNet must be fetched by
     hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the others as `FolderDataset`. Hidden folders
     and files (.ipynb_checkpoints) are ignored. ValueError for unknown names and splits,
@@ -30,22 +30,17 @@ def open_dataset(
     """
     opener = _OPENERS[choice("name", name, _OPENERS)]
     choice("split", split, SPLITS[:2] if name.startswith("imagenet") else SPLITS)
-    by_hand = name in ("imagenet", "folder")
-    needs(
-        not (download and by_hand),
-        "download",
-        download,
-        f"False: {name!r} cannot be downloaded; put its files in root",
-    )
+    what = f"False: {name!r} cannot be downloaded; put its files in root"
+    needs(not download or name not in ("imagenet", "folder"), "download", download, what)
     try:
-        return opener(root, split, download, options)
+        return opener(root, split, download, **options)
     except (RuntimeError, FileNotFoundError, NotADirectoryError) as error:
         # torchvision's RuntimeError: no good copy there
         place = f"{name!r}, split {split!r}, in root={str(root)!r}"
         raise FileNotFoundError(f"{place}: {error}") from error
 
 
-def _cifar10(root: Any, split: str, download: bool, options: dict) -> ArrayDataset:
+def _cifar10(root: Any, split: str, download: bool, **options: Any) -> ArrayDataset:
     from torchvision.datasets import CIFAR10
 
     source = _fetched(CIFAR10, root, download, train=split != "test", **options)
@@ -53,7 +48,7 @@ def _cifar10(root: Any, split: str, download: bool, options: dict) -> ArrayDatas
     return _held_out(images, source.targets, source.classes, split)
 
 
-def _stl10(root: Any, split: str, download: bool, options: dict) -> ArrayDataset:
+def _stl10(root: Any, split: str, download: bool, **options: Any) -> ArrayDataset:
     from torchvision.datasets import STL10
 
     part = "test" if split == "test" else "train"
@@ -61,37 +56,44 @@ def _stl10(root: Any, split: str, download: bool, options: dict) -> ArrayDataset
     return _held_out(torch.from_numpy(source.data), source.labels, source.classes, split)
 
 
-def _imagenette(root: Any, split: str, download: bool, options: dict) -> FolderDataset:
-    from torchvision.datasets import ImageFolder, Imagenette
+def _imagenette(root: Any, split: str, download: bool, size: str = "320px") -> FolderDataset:
+    from torchvision.datasets import Imagenette
 
-    options = {"size": "320px", **options}
-    size = options.pop("size")
-    needs(size in Imagenette._ARCHIVES, "size", size, f"one of {', '.join(Imagenette._ARCHIVES)}")
-    folder = Path(root, Path(Imagenette._ARCHIVES[size][0]).stem)
+    archive, _ = Imagenette._ARCHIVES[choice("size", size, Imagenette._ARCHIVES)]
+    folder = Path(root, Path(archive).stem)
     if not folder.exists():
         Imagenette(root, split, size=size, download=download)
-    source = _visible(ImageFolder)(folder / split, **options)
+    samples, wnids = _labelled(folder / split)
     names = Imagenette._WNID_TO_CLASS
-    unknown = sorted(set(source.classes) - set(names))
+    unknown = sorted(set(wnids) - set(names))
     needs(not unknown, "root", str(root), f"no folders but Imagenette's in {split}, not {unknown}")
-    return FolderDataset(source.samples, [names[wnid][0] for wnid in source.classes])
+    return FolderDataset(samples, [names[wnid][0] for wnid in wnids])
 
 
-def _imagenet(root: Any, split: str, download: bool, options: dict) -> FolderDataset:
+def _imagenet(root: Any, split: str, download: bool) -> FolderDataset:
     from torchvision.datasets import ImageNet
 
-    source = _visible(ImageNet)(root, split, **options)
+    class Visible(ImageNet):
+        """torchvision's class unpacks the archives; it would take hidden folders for classes."""
+
+        def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
+            names = class_folders(directory)
+            return names, {name: i for i, name in enumerate(names)}
+
+        @staticmethod
+        def make_dataset(directory: Any, *_: Any, **__: Any) -> list[tuple[str, int]]:
+            return _labelled(directory)[0]
+
+    source = Visible(root, split)
     return FolderDataset(source.samples, [names[0] for names in source.classes])
 
 
-def _folder(root: Any, split: str, download: bool, options: dict) -> FolderDataset:
-    from torchvision.datasets import ImageFolder
-
-    source = _visible(ImageFolder)(Path(root, split), **options)
+def _folder(root: Any, split: str, download: bool) -> FolderDataset:
+    samples, names = _labelled(Path(root, split))
     train = Path(root, "train")
-    same = not train.is_dir() or class_folders(train) == source.classes
+    same = not train.is_dir() or class_folders(train) == names
     needs(same, "root", str(root), f"the class folders of {split!r} to be those of 'train'")
-    return FolderDataset(source.samples, source.classes)
+    return FolderDataset(samples, names)
 
 
 _OPENERS: dict[str, Callable[..., ArrayDataset | FolderDataset]] = {
@@ -109,29 +111,23 @@ def class_folders(folder: str | Path) -> list[str]:
         return sorted(e.name for e in entries if e.is_dir() and not e.name.startswith("."))
 
 
-def _visible(kind: type) -> type:
-    """One of torchvision's folder sets that passes over hidden folders and hidden files."""
+def _labelled(folder: str | Path) -> tuple[list[tuple[str, int]], list[str]]:
+    """(path, label) of the images in the class folders of a folder, and the names of these.
+
+    What is hidden is passed over. FileNotFoundError where no class, or a class without images, is.
+    """
     from torchvision.datasets.folder import IMG_EXTENSIONS
 
-    class Visible(kind):
-        def find_classes(self, directory: Any) -> tuple[list[str], dict[str, int]]:
-            names = class_folders(directory)
-            if not names:
-                raise FileNotFoundError(f"couldn't find any class folder in {directory}")
-            return names, {name: i for i, name in enumerate(names)}
-
-        def make_dataset(
-            self, directory: Any, class_to_idx: dict[str, int], *_: Any, **__: Any
-        ) -> Any:
-            samples = []
-            for name, label in class_to_idx.items():
-                paths = sorted(_image_files(Path(directory, name), IMG_EXTENSIONS))
-                if not paths:
-                    raise FileNotFoundError(f"found no image in the class folder {name}")
-                samples += [(path, label) for path in paths]
-            return samples
-
-    return Visible
+    names = class_folders(folder)
+    if not names:
+        raise FileNotFoundError(f"couldn't find any class folder in {folder}")
+    samples = []
+    for label, name in enumerate(names):
+        paths = sorted(_image_files(Path(folder, name), IMG_EXTENSIONS))
+        if not paths:
+            raise FileNotFoundError(f"found no image in the class folder {name}")
+        samples += [(path, label) for path in paths]
+    return samples, names
 
 
 def _image_files(folder: Path, extensions: tuple[str, ...]) -> list[str]:

@@ -1,10 +1,10 @@
-"""``python -m vggbook.evaluate``, and what an installed command of that name would run."""
+"""``python -m vggbook.evaluate``, and what the installed command runs."""
 
 from .command import main
 
 
 def run() -> None:
-    """The command; nothing is returned, so that its exit status is 0."""
+    """The installed command; nothing is returned, so that its exit status is 0."""
     main()
 
 

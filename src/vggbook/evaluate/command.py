@@ -16,7 +16,6 @@ import torch
 from ..checks import Parser, expected
 from ..configs import CONFIGS
 from ..data import open_dataset
-from ..model import Network
 from ..train.machine import process_group
 from ..weights import FAMILIES, load_weights
 from .errors import Evaluation, evaluate
@@ -32,12 +31,10 @@ def _whole(text: str) -> int:
 
 def _device(text: str) -> str:
     try:
-        torch.empty(0, device=text)
+        torch.zeros((), device=text).item()
     except (RuntimeError, AssertionError) as error:
-        reason = str(error).splitlines()[0]
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a device ({reason})") from None
-    if text.startswith("meta"):
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a device that computes")
+        what = f"expected a device that computes ({str(error).splitlines()[0]})"
+        raise argparse.ArgumentTypeError(f"{text!r}: {what}") from None
     return text
 
 
@@ -76,24 +73,17 @@ def _try_to_write(path: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def _networks(args: argparse.Namespace, device: str) -> list[Network]:
-    digests = args.sha256 or [None] * len(args.weights)
-    nets = []
-    for source, digest in zip(args.weights, digests):
-        net = load_weights(
-            source, args.config, family=args.family, sha256=digest, image_size=args.crop
-        )
-        nets.append(net.to(device))
-    return nets
-
-
 def _evaluate(args: argparse.Namespace, device: str) -> tuple[list[str], Evaluation]:
     """Names of the configurations, and the errors."""
     path = Path(args.data)
     is_split = path.name in ("train", "val", "test")
     root, split = (path.parent, path.name) if is_split else (path, "val")
     dataset = open_dataset("folder", root, split)
-    nets = _networks(args, device)
+    loaded = {"family": args.family, "image_size": args.crop}
+    nets = [
+        load_weights(source, args.config, sha256=sha256, **loaded).to(device)
+        for source, sha256 in zip(args.weights, args.sha256 or [None] * len(args.weights))
+    ]
     result = evaluate(
         nets,
         dataset,

@@ -9,12 +9,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
 from tqdm import tqdm
 
 from ..checks import choice, needs, whole
 from ..data import UnreadableImage, fetch
-from ..train.machine import world
+from ..train.machine import gathered, summed, world
 from .posteriors import count_classes, network_list, predict
 
 
@@ -65,17 +64,6 @@ class Evaluation:
         errors = f"top-1 error {self.top1:.2f} %, top-5 error {self.top5:.2f} %"
         skipped = f", {len(self.skipped)} skipped" if self.skipped else ""
         return f"{errors} ({self.n:,} images, {len(self.classes)} classes{skipped})"
-
-
-def _gathered(
-    counts: Tensor, skipped: Mapping[int, str], device: torch.device
-) -> tuple[Tensor, dict[int, str]]:
-    """The sum of all processes' counts and the union of what they skipped."""
-    counts = counts.to(device if dist.get_backend() == "nccl" else "cpu")
-    dist.all_reduce(counts)
-    parts: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(parts, skipped)
-    return counts.cpu(), {i: reason for part in parts for i, reason in part.items()}
 
 
 def evaluate(
@@ -130,11 +118,10 @@ def evaluate(
         confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)
         among = (best == labels[:, None]).any(1)  # (n,)
         hits5 += torch.bincount(labels[among], minlength=classes)
-    if processes > 1:
-        device = next(nets[0].parameters()).device
-        counts = torch.cat((confusion, hits5[:, None]), 1)  # (K, K + 1)
-        counts, skipped = _gathered(counts, skipped, device)
-        confusion, hits5 = counts[:, :-1], counts[:, -1]
+    counts = torch.cat((confusion, hits5[:, None]), 1)  # (K, K + 1)
+    counts = summed(counts, next(nets[0].parameters()).device)
+    confusion, hits5 = counts[:, :-1], counts[:, -1]
+    skipped = {i: reason for part in gathered(skipped) for i, reason in part.items()}
     if not confusion.any():
         raise UnreadableImage(f"none of {len(dataset)} images: {next(iter(skipped.values()))}")
     return Evaluation(confusion, hits5, names, dict(sorted(skipped.items())))

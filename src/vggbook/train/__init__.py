@@ -29,14 +29,7 @@ what a step changes; ``machine`` devices, processes and memory; ``checkpoint`` f
 curves; ``dropout`` its masks.
 """
 
-from .checkpoint import (
-    FORMAT,
-    CheckpointError,
-    Run,
-    load_checkpoint,
-    load_run,
-    save_checkpoint,
-)
+from .checkpoint import FORMAT, CheckpointError, Run, load_checkpoint, load_run, save_checkpoint
 from .dropout import KeyedDropout
 from .history import History
 from .loop import fit

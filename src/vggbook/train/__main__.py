@@ -22,7 +22,6 @@ from .sources import trained
 from .state import Diverged
 
 SETS = ("shapes", "cifar10", "stl10", "imagenette", "imagenet", "folder")
-PASSED_ON = ("mean", "precision", "compile", "micro_batch", "workers", "on_error", "save_minutes")
 
 
 def parser() -> Parser:
@@ -80,9 +79,9 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
     if isinstance(args.scales, list):
         values["scales"] = args.scales[0] if len(args.scales) == 1 else tuple(args.scales)
     recipe = Recipe(**values)
-    passed_on = {name: getattr(args, name) for name in PASSED_ON}
     device = choose_device(args.device)
-    options = Options(device=device, freeze=args.freeze, **passed_on)
+    given = {f.name: getattr(args, f.name) for f in fields(Options) if f.name in args}
+    options = Options(**given | {"device": device})
     choose_precision(args.precision, device)
     processes = int(os.environ.get("WORLD_SIZE", 1))
     divides = recipe.batch_size % processes == 0
@@ -154,5 +153,10 @@ def main(argv: list[str] | None = None) -> Run:
         p.fail(f"{type(error).__name__}: {error}")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """The installed command; nothing is returned, so that its exit status is 0."""
     main()
+
+
+if __name__ == "__main__":
+    run()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pickle
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
@@ -14,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..checks import archive_damage, expected
+from ..checks import expected
 from ..model import Network
+from ..saved import read_saved
 from .history import History
 from .recipe import Recipe
 
@@ -74,38 +74,19 @@ def save_checkpoint(state: dict, path: str | Path, keep: str | Path | None = Non
 def load_checkpoint(path: str | Path) -> dict:
     """Read and check a checkpoint: whole (every checksum), only tensors and plain values, written
     by this module. CheckpointError says what is wrong."""
-    path = Path(path)
     try:
-        _check_archive(path)
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = read_saved(Path(path), "checkpoint")
     except FileNotFoundError:
         raise CheckpointError(f"{path} does not exist") from None
-    except pickle.UnpicklingError as error:
-        raise CheckpointError(
-            f"{path} holds objects other than tensors and plain values, and was not loaded"
-        ) from error
-    except CheckpointError:
-        raise
-    except Exception as error:  # torch and zipfile raise a dozen kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is damaged, it cannot be read: {reason}") from error
+    except OSError as error:
+        raise CheckpointError(f"{path} cannot be read: {error}") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path} {error}") from error
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(
             f"{path} was not written by vggbook.train ({FORMAT!r} is expected in it)"
         )
     return state
-
-
-def _check_archive(path: Path) -> None:
-    """A checkpoint is a zip archive, each member with a checksum."""
-    with open(path, "rb") as file:
-        start = file.read(16)
-    if not start:
-        raise CheckpointError(f"{path} is damaged: it is empty")
-    if not start.startswith(b"PK"):
-        raise CheckpointError(f"{path} is no checkpoint: it starts with {start!r}")
-    if damage := archive_damage(path):
-        raise CheckpointError(f"{path} is damaged: {damage}")
 
 
 def load_run(path: str | Path) -> Run:

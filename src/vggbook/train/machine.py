@@ -39,10 +39,8 @@ def choose_device(name: str | torch.device) -> torch.device:
         count = torch.cuda.device_count()
         if device.index is None:
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)) % count)
-        right = device.index < count
-        needs(
-            right, "device", str(name), f"one of the {count} GPUs here, cuda:0 to cuda:{count - 1}"
-        )
+        what = f"one of the {count} GPUs here, cuda:0 to cuda:{count - 1}"
+        needs(device.index < count, "device", str(name), what)
         torch.cuda.set_device(device)
         torch.backends.cudnn.benchmark = True  # all batches have one shape
     return device
@@ -98,6 +96,22 @@ def from_first(value: Any, device: torch.device) -> Any:
     shared = [value]
     dist.broadcast_object_list(shared, device=device if device.type == "cuda" else None)
     return shared[0]
+
+
+def summed(values: Tensor, device: torch.device) -> Tensor:
+    """The sum over all processes, whose nets are on such a device; on the CPU."""
+    if world()[1] > 1:
+        values = values.to(device)
+        dist.all_reduce(values)
+    return values.cpu()
+
+
+def gathered(value: Any) -> list[Any]:
+    """What every process has for it, by rank."""
+    parts = [value] * world()[1]
+    if len(parts) > 1:
+        dist.all_gather_object(parts, value)
+    return parts
 
 
 class Machine:
@@ -224,18 +238,11 @@ class Machine:
 
     def total(self, values: Tensor) -> Any:
         """The sum over all processes, as plain numbers."""
-        if self.world > 1:
-            values = values.to(self.device)
-            dist.all_reduce(values)
-        return values.tolist()
+        return summed(values, self.device).tolist()
 
     def union(self, values: set[str]) -> set[str]:
         """The union over all processes."""
-        if self.world == 1:
-            return values
-        parts: list[set[str]] = [set()] * self.world
-        dist.all_gather_object(parts, values)
-        return set().union(*parts)
+        return set().union(*gathered(values))
 
     def release(self) -> None:
         """The net is an ordinary one again: dropout by chance, any size without compiling."""

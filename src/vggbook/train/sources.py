@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch import nn
 
 from ..checks import expected
 from ..model import Network
+from ..released import NAMES
 from ..weights import FAMILIES, load_weights
 from .checkpoint import CheckpointError, load_run
 
@@ -28,7 +28,7 @@ def trained(source: Source, image_size: Any = 224) -> nn.Module:
         what = "a net, a checkpoint, a file of weights, or a name like 'vgg16'"
         raise TypeError(expected("init_from", source, what))
     file = Path(source)
-    named = re.fullmatch(r"vgg1[1369](_bn)?", str(source)) and not file.exists()
+    named = str(source) in NAMES and not file.exists()
     read_as = f"init_from={str(source)!r}"
     try:
         if not named:

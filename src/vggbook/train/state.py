@@ -109,27 +109,26 @@ class Training:
         """A step is done; its loss goes into the history, on a GPU one step later."""
         self.step += 1
         self._pending.append(loss)
-        self._read(self._lag)
+        self.read_losses(self._lag)
 
-    def read_losses(self) -> None:
-        """Wait for all losses."""
-        self._read(0)
-
-    def _read(self, behind: int) -> None:
+    def read_losses(self, behind: int = 0) -> None:
+        """Wait for all losses but the last ``behind``."""
         while len(self._pending) > behind:
             loss = float(self._pending.popleft())
             if not math.isfinite(loss):
-                raise self._diverged(f"the loss is {loss}", step=len(self.history.losses) + 1)
+                raise self._diverged(f"the loss is {loss}", more=1)
             self.history.losses.append(loss)
 
-    def _diverged(self, what: str, step: int | None = None) -> Diverged:
-        step = len(self.history.losses) if step is None else step
-        return Diverged(what, step, self.lr, self.written)
+    def _diverged(self, what: str, more: int = 0) -> Diverged:
+        """Where the losses end, or ``more`` steps behind it."""
+        return Diverged(what, len(self.history.losses) + more, self.lr, self.written)
 
     def close_epoch(self, measured: tuple[float, float] | None, rate: float, skipped: int) -> bool:
         """Write the epoch's row from (validation loss, accuracy), images a second and images
         skipped; let the plateau rule decide. Returns whether it is the best one so far."""
         loss, accuracy = measured or (None, None)
+        if loss is not None and not math.isfinite(loss):
+            raise self._diverged(f"the validation loss is {loss}")
         losses, lr = self.history.losses[-len(self.loader) :], self.lr
         row: Row = {
             "epoch": self.epoch + 1,
@@ -140,8 +139,6 @@ class Training:
             "images_per_s": rate,
             "skipped": skipped,
         }
-        if loss is not None and not math.isfinite(loss):
-            raise self._diverged(f"the validation loss is {loss}")
         self.history.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
         if accuracy is not None:
@@ -229,14 +226,11 @@ class Keeper:
             state = at.as_dict()
             try:
                 for name in names:
-                    self._write(self.folder, at, state, name)
+                    keep = self.folder / "previous.pt" if name == "last.pt" else None
+                    save_checkpoint(state, self.folder / name, keep)
+                at.written = self.folder / "last.pt"
             except CheckpointError as error:
                 if at.ended:
                     raise
                 warnings.warn(f"{error} Training goes on.", stacklevel=2)
         self.saved_at = time.monotonic()
-
-    def _write(self, folder: Path, at: Training, state: dict[str, Any], name: str) -> None:
-        last = name == "last.pt"
-        save_checkpoint(state, folder / name, folder / "previous.pt" if last else None)
-        at.written = folder / name if last else at.written
