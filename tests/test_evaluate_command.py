@@ -1,7 +1,9 @@
 """``python -m vggbook.evaluate``: a folder in ImageNet's layout, every option, two processes."""
 
+import contextlib
 import json
 import os
+import re
 import shlex
 import socket
 import subprocess
@@ -17,6 +19,8 @@ from PIL import Image
 from tests.nets import pictures, seeded
 from vggbook import build
 from vggbook.book import recorded
+from vggbook.book.provenance import processor
+from vggbook.configs import CONFIGS
 from vggbook.evaluate import command, main
 
 WNIDS = ("n01440764", "n01443537", "n01484850")
@@ -135,6 +139,48 @@ def test_help_names_what_an_option_takes(capsys):
     assert "Errors on a folder of images in ImageNet's layout" in text
 
 
+HELP = {  # what an option takes, and what it is for
+    "--data DATA": "folder with val/class/image inside",
+    "--weights FILE [FILE ...]": ".pth or .caffemodel file, or torchvision's name; several are",
+    "--family {paper,authors,torchvision}": "preprocessing, where the file does not tell",
+    "--sha256 HEX [HEX ...]": "checksums of the files, in their order",
+    "--method {dense,multi_crop,both}": "",
+    "--scales Q [Q ...]": "smallest sides of the test images",
+    "--crop N": "pixels a side that the net was trained on",
+    "--grid N": "crops a side; 1 is the centre crop",
+    "--no-flip": "leave out the mirrored images",
+    "--average {posterior,logit}": "",
+    "--block N": "images held at a time",
+    "--on-error {error,skip}": "at an unreadable image",
+    "--device DEVICE": "default: cuda where there is one",
+    "--json FILE": "also write the result, confusion included, to this file",
+    "--save FILE": "also write a recorded run to this file: errors, the paper's rows, provenance",
+}
+
+
+def test_help_says_of_every_option_what_it_takes(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    usage, about, options = capsys.readouterr().out.strip().split("\n\n")
+    assert usage.startswith("usage: python -m vggbook.evaluate [-h]")
+    assert about.startswith("Errors on a folder of images in ImageNet's layout")
+    shown = [" ".join(text.split()) for text in re.split(r"\n  (?=-)", options)]
+    nets = ",".join([*CONFIGS, *CONFIGS.aliases])
+    described = {**HELP, f"--config {{{nets}}}": "default: as the file tells"}
+    for takes, words in described.items():
+        (text,) = (text for text in shown if f"{text} ".startswith(takes + " "))
+        assert text.startswith(f"{takes} {words}".strip()), text
+    assert len(described) == len(shown) - 2  # less the heading, and --help
+
+
+@pytest.mark.parametrize("missing", ["--data", "--weights"])
+def test_a_folder_and_a_file_must_be_named(missing, capsys):
+    arguments = {"--data": ".", "--weights": "a.pth"}
+    del arguments[missing]
+    said = refused(capsys, [word for pair in arguments.items() for word in pair])
+    assert f"the following arguments are required: {missing} " in said
+
+
 @pytest.mark.parametrize("way, rows", [([], 1), (["--no-flip", "--grid", "1"], 0)])
 def test_a_rung_is_saved_as_a_recorded_run(imagenet_like, tmp_path, capsys, way, rows):
     """A file that pages can read: it repeats what was printed, the paper's rows and its origin."""
@@ -152,6 +198,25 @@ def test_a_rung_is_saved_as_a_recorded_run(imagenet_like, tmp_path, capsys, way,
     words = shlex.split(made["command"])
     assert words[:3] == ["python", "-m", "vggbook.evaluate"] and words[3:] == [*map(str, arguments)]
     assert made["versions"]["torch"].split("+")[0] == torch.__version__.split("+")[0]
+    assert made["device"] == processor()
+    asked = {"weights", "config", "family", "sha256", "method", "scales", "crop", "grid", "no_flip"}
+    assert set(run["options"]) == asked | {"average", "block", "on_error", "device"}
+    keys = {"nets", "options", "images", "classes", "skipped", "top1", "top5", "paper"}
+    assert set(run) == keys | {"provenance"} and run["skipped"] == 0
+    text = (tmp_path / "r.json").read_text(encoding="utf-8")
+    assert text.startswith('{\n "nets": [\n  "D"\n ],\n "options": {\n  ') and text.endswith(
+        "\n}\n"
+    )
+
+
+def test_a_run_is_repeated_by_the_command_in_its_file(tiny, tmp_path, monkeypatch):
+    """As a shell hands it over; whatever it holds is quoted."""
+    file = str(tmp_path / "a run.json")
+    arguments = [*tiny, "--device", "cpu", "--save", file]
+    monkeypatch.setattr(sys, "argv", ["vggbook-evaluate", *arguments])
+    main()
+    command = json.loads((tmp_path / "a run.json").read_text())["provenance"]["command"]
+    assert shlex.split(command) == ["python", "-m", "vggbook.evaluate", *arguments]
 
 
 # --- what cannot be done --------------------------------------------------------------------------
@@ -222,6 +287,21 @@ def test_the_output_path_is_tried_before_the_work(tiny, tmp_path, monkeypatch, c
     assert kept.read_text() == "before" and not (tmp_path / "new.json").exists()
 
 
+def test_two_processes_may_try_one_output_path(calls, tmp_path, monkeypatch):
+    """The other one has taken the empty file away again."""
+
+    @contextlib.contextmanager
+    def opened(path, mode):
+        with open(path, mode):
+            path.unlink()
+        yield
+
+    monkeypatch.setattr(command, "open", opened, raising=False)
+    path = tmp_path / "x.json"
+    main(["--data", str(tmp_path), "--weights", "x.pth", "--device", "cpu", "--json", str(path)])
+    assert json.loads(path.read_text())["n"] == 1
+
+
 # --- what each option does ------------------------------------------------------------------------
 @pytest.fixture
 def calls(monkeypatch):
@@ -254,6 +334,25 @@ def test_defaults_are_handed_on(calls, tmp_path):
     assert calls["load_weights"] == [("x.pth", None, empty)]
     plain = {"grid": 5, "average": "posterior", "block": 64, "on_error": "error", "dtype": None}
     assert calls["evaluate"] == (1, ("dense", [256, 384, 512], True), plain)
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_a_split_itself_may_be_named(calls, tmp_path, split):
+    main(["--data", str(tmp_path / split), "--weights", "x.pth"])
+    assert calls["open_dataset"] == ("folder", tmp_path, split)
+
+
+@pytest.mark.parametrize(
+    "option, name, choices",
+    [
+        ("--on-error", "on_error", ["error", "skip"]),
+        ("--average", "average", ["posterior", "logit"]),
+    ],
+)
+def test_each_choice_may_be_given(calls, tmp_path, option, name, choices):
+    for choice in choices:
+        main(["--data", str(tmp_path), "--weights", "x.pth", option, choice])
+        assert calls["evaluate"][2][name] == choice
 
 
 def test_every_option_is_handed_on(calls, tmp_path, capsys):
@@ -299,6 +398,17 @@ def test_under_torchrun_each_process_takes_its_gpu(calls, tmp_path, monkeypatch,
     used = [call for call in made if call != ("to", "meta")]
     assert used == [("device", gpu), ("begin", "nccl"), ("to", "cuda"), ("end",)]
     assert calls["evaluate"][2]["dtype"] is torch.bfloat16
+
+
+def test_one_process_takes_the_gpu_that_is_current(calls, tmp_path, monkeypatch):
+    """Without torchrun, however many there are."""
+    made = []
+    monkeypatch.delenv("RANK", raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda n: made.append(("device", n)))
+    monkeypatch.setattr(torch.nn.Module, "to", lambda net, *to: made.append(("to", *to)) or net)
+    main(["--data", str(tmp_path), "--weights", "x.pth"])
+    assert [call for call in made if call != ("to", "meta")] == [("to", "cuda")]
 
 
 def test_only_the_first_process_reports(calls, tmp_path, monkeypatch, capsys):

@@ -1,16 +1,21 @@
 """Errors over a data set against scikit-learn; bad labels, classes and files."""
 
+import io
 import json
+import re
+import sys
+from dataclasses import FrozenInstanceError
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 from PIL import Image
 from sklearn.metrics import confusion_matrix, top_k_accuracy_score
 
 from tests.nets import net, pictures
 from vggbook.data import ArrayDataset, UnreadableImage
-from vggbook.evaluate import Evaluation, evaluate, predict
+from vggbook.evaluate import Evaluation, errors, evaluate, predict, test_scales
 
 
 def small_set(n=41, classes=7):
@@ -70,6 +75,38 @@ def test_a_result_by_hand():
     )
 
 
+def test_a_result_stays_as_it_is():
+    result = Evaluation(torch.eye(2), torch.ones(2), ("a", "b"))
+    assert result.skipped == {}
+    with pytest.raises(FrozenInstanceError):
+        result.classes = ("c", "d")
+
+
+def test_the_papers_way_is_the_default(monkeypatch):
+    """Dense, three scales, mirrored images too (Sect. 4.2); 64 images held at a time."""
+    asked = []
+
+    def noted(nets, images, *way, **keywords):
+        asked.append((len(images), way, keywords))
+        return torch.full((len(images), 7), 1 / 7)
+
+    monkeypatch.setattr(errors, "predict", noted)
+    evaluate(net(), small_set(65))
+    way = ("dense", test_scales((256, 512)), True)
+    assert asked == [(64, way, {}), (1, way, {})]
+
+
+def test_hits_are_whole_numbers_a_class():
+    """Counts, however few of the classes are met."""
+    data = ArrayDataset(small_set(2).images, torch.zeros(2, dtype=torch.int64), "abcdefg")
+    result = evaluate(net(), data, scales=64)
+    assert result.hits5.dtype == torch.int64 and result.hits5.shape == (7,)
+    assert result.hits5[1:].tolist() == [0] * 6 and result.confusion.sum(1).tolist() == [
+        2,
+        *[0] * 6,
+    ]
+
+
 def test_evaluate_holds_one_block_at_a_time_and_reads_plain_datasets():
     data = small_set()
     asked = []
@@ -125,6 +162,77 @@ def test_a_bar_where_it_is_asked_for(capsys):
     assert "3/3" in capsys.readouterr().err
     evaluate(net(), small_set(9), scales=64, block=3)
     assert capsys.readouterr().err == ""
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def test_a_bar_where_somebody_watches(monkeypatch):
+    """It names method and scales, and counts blocks."""
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    evaluate(net(), small_set(9), scales=64, block=3)
+    assert "dense 64: 100%" in shown.getvalue() and re.search(r"3/3 .* blocks", shown.getvalue())
+    monkeypatch.setattr(sys, "stderr", silent := Terminal())
+    evaluate(net(), small_set(9), scales=64, block=3, progress=False)
+    assert silent.getvalue() == ""
+
+
+# --- two processes, pretended ---------------------------------------------------------------------
+class Exchange:
+    """Stands for torch.distributed: two processes, of which one runs after the other and gets what
+    that one had to give."""
+
+    def __init__(self, monkeypatch, backend="gloo"):
+        self.rank, self.counts, self.skipped, self.places = 0, {}, {}, []
+        monkeypatch.setattr(errors, "world", lambda: (self.rank, 2))
+        monkeypatch.setattr(dist, "get_backend", lambda: backend)
+        monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+        monkeypatch.setattr(dist, "all_reduce", self.all_reduce)
+        monkeypatch.setattr(dist, "all_gather_object", self.all_gather_object)
+
+    def all_reduce(self, counts):
+        self.places.append(counts.device.type)
+        self.counts[self.rank] = counts.clone()
+        counts += self.counts.get(1 - self.rank, torch.zeros_like(counts))
+
+    def all_gather_object(self, parts, skipped):
+        self.skipped[self.rank] = dict(skipped)
+        parts[self.rank] = self.skipped[self.rank]
+        parts[1 - self.rank] = self.skipped.get(1 - self.rank, {})
+
+
+@pytest.mark.parametrize("block", [1, 3, 10])
+def test_processes_deal_out_the_blocks(monkeypatch, block):
+    """Each image once, and the same result as alone; only the first one shows a bar."""
+    broken = {0, 1, 7, 19}
+    data = Plain(small_set(20), broken)
+    how = {"scales": 64, "block": block, "on_error": "skip"}
+    alone = evaluate(net(), data, **how)
+    exchange = Exchange(monkeypatch)
+    shown = {0: Terminal(), 1: Terminal()}
+    for exchange.rank in (1, 0):
+        monkeypatch.setattr(sys, "stderr", shown[exchange.rank])
+        found = evaluate(net(), data, **how)
+    assert found.n == 16 and torch.equal(found.confusion, alone.confusion)
+    assert torch.equal(found.hits5, alone.hits5) and found.hits5.dtype == torch.int64
+    assert list(found.skipped.items()) == list(alone.skipped.items())
+    assert shown[0].getvalue() and not shown[1].getvalue()
+    shares = [int(exchange.counts[rank][:, :-1].sum()) for rank in (0, 1)]
+    dealt = [[i for i in range(20) if i // block % 2 == rank] for rank in (0, 1)]
+    assert shares == [len(set(part) - broken) for part in dealt]
+    assert exchange.places == ["cpu", "cpu"]
+
+
+@pytest.mark.parametrize("backend, place", [("gloo", "cpu"), ("nccl", "meta")])
+def test_counts_are_exchanged_where_the_backend_can(monkeypatch, backend, place):
+    """NCCL on the device of the nets, others on the CPU."""
+    exchange = Exchange(monkeypatch, backend)
+    monkeypatch.setattr(torch.Tensor, "cpu", lambda self: self)  # there are no numbers on "meta"
+    errors._gathered(torch.ones(2, 3), {}, torch.device("meta"))
+    assert exchange.places == [place]
 
 
 def test_labels_and_classes_are_checked():

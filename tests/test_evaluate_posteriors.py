@@ -1,5 +1,7 @@
 """Posteriors against an implementation written the slow way, and bad input."""
 
+import inspect
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -8,8 +10,8 @@ from torch import nn
 from torchvision.transforms import functional as TF
 
 from tests.nets import as_convolutions, net, pictures
-from vggbook import to_dense
-from vggbook.evaluate import fuse, predict
+from vggbook import claims, to_dense
+from vggbook.evaluate import fuse, posteriors, predict, test_scales
 from vggbook.weights import FAMILIES
 
 MEAN = torch.tensor([110.0, 120, 130]).view(3, 1, 1)
@@ -115,6 +117,95 @@ def test_no_pass_is_larger_than_max_pixels_asks():
     assert max(n * h * w for n, _, h, w in seen) <= bound
 
 
+@pytest.fixture
+def passes(monkeypatch):
+    """Shapes of what the features of a net are given; the input itself lies channels last."""
+    model, seen = net(crop=64), []
+
+    def noted(module, given):
+        assert given[0].is_contiguous(memory_format=torch.channels_last)
+        seen.append(tuple(given[0].shape))
+
+    model.features.register_forward_pre_hook(noted)
+    return model, seen
+
+
+@pytest.mark.parametrize("method, passed", [("dense", [6, 6, 2]), ("multi_crop", [6, 6, 2])])
+def test_a_pass_takes_an_eighth_of_max_pixels(passes, method, passed):
+    """Seven images and their mirror images; room for eight times six."""
+    model, seen = passes
+    predict(
+        model, torch.stack(pictures([(64, 64)] * 7)), method, 64, grid=1, max_pixels=8 * 6 * 64**2
+    )
+    assert [n for n, *_ in seen] == passed
+
+
+@pytest.mark.parametrize("method, count", [("dense", 3), ("multi_crop", 3 * 4)])
+def test_the_least_that_a_pass_takes_is_an_image_and_its_mirror_image(passes, method, count):
+    model, seen = passes
+    predict(model, torch.stack(pictures([(64, 64)] * 3)), method, 64, grid=2, max_pixels=1)
+    assert [n for n, *_ in seen] == [2] * count
+
+
+@pytest.mark.parametrize("max_pixels, held", [(1, [64, 6]), (69 * 64**2, [69, 1])])
+def test_images_held_rescaled_at_a_time(monkeypatch, max_pixels, held):
+    """As many as eight passes would take, and 64 at least."""
+    resize, asked = posteriors.isotropic_resize, []
+
+    def noted(images, size):
+        asked.append(len(images))
+        return resize(images, size)
+
+    monkeypatch.setattr(posteriors, "isotropic_resize", noted)
+    images = torch.stack(pictures([(64, 64)])).expand(70, 3, 64, 64)
+    predict(net(crop=32), images, scales=64, flip=False, max_pixels=max_pixels)
+    assert asked == held
+
+
+class OnGpu(nn.Parameter):
+    """A weight that says it lies on a GPU."""
+
+    is_cuda = property(lambda self: True)
+
+
+@pytest.mark.parametrize("gpu, pixels", [(False, 2_097_152), (True, 67_108_864)])
+def test_a_pass_is_larger_on_a_gpu(monkeypatch, gpu, pixels):
+    """Two and 64 times 1024 x 1024 pixels, unless it is said."""
+    model, seen = net(), []
+    if gpu:
+        model.features[0].weight = OnGpu(model.features[0].weight.data)
+
+    def noted(self, views):
+        seen.append(self.max_pixels)
+        return torch.zeros(len(views), 1, 7)
+
+    monkeypatch.setattr(posteriors._Scorer, "dense", noted)
+    predict(model, IMAGES, scales=64)
+    assert seen == [pixels]
+
+
+def test_the_papers_way_is_the_default():
+    """Sect. 3.2, 4.2, 4.3: the whole image at three scales, mirrored too; 5 x 5 crops."""
+    given = {name: p.default for name, p in inspect.signature(predict).parameters.items()}
+    way = {"method": "dense", "scales": test_scales((256, 512)), "flip": True}
+    crops = claims()["crops-per-scale"].value["grid"]
+    assert given == {
+        **dict.fromkeys(["models", "images"], inspect.Parameter.empty),
+        **way,
+        "grid": crops[0],
+        "average": "posterior",
+        **dict.fromkeys(["preprocess", "max_pixels", "dtype"]),
+    }
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_passes_have_the_type_that_was_asked_for(dtype):
+    model, seen = net(), []
+    model.features.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+    predict(model, IMAGES, scales=64, dtype=dtype)
+    assert seen == [dtype]
+
+
 def test_lower_precision_is_near():
     model = net()
     images = torch.stack(pictures([(90, 120)] * 2))
@@ -210,6 +301,8 @@ IMAGES = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
         ({"scales": ()}, r"scales=\(\): expected at least one test scale Q"),
         ({"scales": (96, 63)}, "Q=63: expected at least the crop of the network, 64 pixels"),
         ({"scales": (96.0,)}, "scales=96.0: expected a whole number of at least 1"),
+        ({"scales": 0}, "scales=0: expected a whole number of at least 1"),
+        ({"max_pixels": 0}, "max_pixels=0: expected a whole number of at least 1"),
         ({"method": "sparse"}, "method='sparse': expected one of 'dense', 'multi_crop', 'both'"),
         ({"average": "sum"}, "average='sum': expected one of 'posterior', 'logit'"),
         ({"method": "multi_crop", "grid": 0}, "grid=0: expected a whole number of at least 1"),
@@ -248,6 +341,10 @@ def test_bad_models():
         ValueError, match=r"shapes of posteriors=\[\(2, 3\), \(2, 4\)\]: expected one shape"
     ):
         fuse([torch.zeros(2, 3), torch.zeros(2, 4)])
+    for none in ([], [torch.zeros(3)] * 2, [torch.zeros(2, 3, 4)] * 2):
+        with pytest.raises(ValueError, match="shapes of posteriors="):
+            fuse(none)
+    assert torch.equal(fuse([torch.eye(3)]), torch.eye(3))
 
 
 def test_posteriors_that_are_not_finite_are_refused():
@@ -287,8 +384,8 @@ def test_a_head_that_ends_in_a_log_soft_max():
     model = net()
     plain = {way: predict(model, PICTURE, way, 80) for way in ("dense", "multi_crop")}
     model.classifier.append(nn.LogSoftmax(dim=1))
-    for way, posteriors in plain.items():
-        torch.testing.assert_close(predict(model, PICTURE, way, 80), posteriors)
+    for way, before in plain.items():
+        torch.testing.assert_close(predict(model, PICTURE, way, 80), before)
 
 
 def test_classes_are_counted_by_what_the_head_gives():

@@ -4,8 +4,10 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils.flop_counter import FlopCounterMode
 
-from vggbook import build, claims, tables, to_dense
+from tests.nets import as_convolutions, small
+from vggbook import build, claims, count_macs, tables, to_dense
 from vggbook.evaluate import crop_grid, dense_macs, score_map_size, test_scales
 
 
@@ -42,6 +44,46 @@ def test_scales_follow_the_rules_in_every_row_of_tables_3_and_4():
                 config,
             )
     assert test_scales(73, step=9) == (64, 73, 82)
+
+
+def test_the_ends_of_the_ranges_of_scales():
+    assert test_scales(33) == (1, 33, 65) and test_scales(2, step=1) == (1, 2, 3)
+    assert test_scales((1, 2)) == (1, 1, 2) and test_scales((1, 4), single=True) == (2,)
+    with pytest.raises(ValueError, match=r"^S=32: expected a whole number of at least 33$"):
+        test_scales(32)
+    with pytest.raises(ValueError, match=r"^step=0: expected a whole number of at least 1$"):
+        test_scales(256, step=0)
+    pair = r"a whole number, or a pair \(S_min, S_max\) of them, S_min < S_max$"
+    with pytest.raises(ValueError, match=r"^S=\(1, 2, 3\): expected " + pair):
+        test_scales((1, 2, 3))
+
+
+def test_costs_are_those_of_the_twin():
+    """Counted by PyTorch, in a narrow net for other classes; and the whole net at its crop."""
+    model = small("A", 7, 64)
+    with FlopCounterMode(display=False) as counter:
+        as_convolutions(model, torch.zeros(1, 3, 96, 160))
+    with FlopCounterMode(display=False) as kernel:  # a crop, to learn the head's grid
+        model.features(torch.zeros(1, 3, 64, 64))
+    flops = counter.get_total_flops() - kernel.get_total_flops()
+    assert flops == 2 * dense_macs("A", (96, 160), crop=64, num_classes=7, width=1 / 16)
+    assert dense_macs("D", 224) == count_macs("D")
+
+
+def test_maps_and_crops_refuse_what_is_no_crop():
+    for crop in (0, -1, 2.5):
+        words = f"crop={crop}: expected a whole number of at least 1"
+        with pytest.raises(ValueError, match=words):
+            score_map_size("D", 256, crop)
+    with pytest.raises(ValueError, match=r"^crop=0: expected "):
+        crop_grid((80, 80), 0)
+
+
+def test_crops_need_not_be_square():
+    assert crop_grid((40, 64), (40, 64), 2) == [(0, 0)] * 4
+    assert crop_grid((50, 100), (40, 64), 3) == [
+        (top, left) for top in (0, 5, 10) for left in (0, 18, 36)
+    ]
 
 
 @pytest.mark.parametrize("S", [0, -3, 2.5, True, "256", (256,), (512, 256), (256, 256), (0, 5), 32])

@@ -3,11 +3,14 @@
 import io
 import os
 import pickle
+import stat
 import warnings
 import zipfile
 from dataclasses import asdict, replace
 
+import filelock
 import pytest
+import tiny_training
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +19,8 @@ from tiny_training import TINY, pictures, quiet, weights
 from vggbook.train import (
     FORMAT,
     CheckpointError,
+    History,
+    Run,
     load_checkpoint,
     load_run,
     save_checkpoint,
@@ -39,6 +44,7 @@ def test_checkpoint_is_plain_and_rebuilds_the_net(tmp_path):
     assert loaded.history.rows == run.history.rows
     assert loaded.history.losses == run.history.losses
     assert loaded.ended == run.ended and not loaded.model.training
+    assert (loaded.checkpoint, loaded.skipped) == (tmp_path / "last.pt", ())
     best = load_run(tmp_path / "best.pt")
     assert best.history["val_accuracy"][-1] == max(run.history["val_accuracy"])
 
@@ -51,6 +57,21 @@ def test_a_checkpoint_with_random_states_is_still_read(tmp_path):
     random = {"torch": torch.get_rng_state(), "cuda": [], "python": (3, (1, 2), None)}
     torch.save({**state, "random": random}, tmp_path / "last.pt")
     assert torch.equal(weights(quiet(RECIPE, out=tmp_path)), weights(whole))
+
+
+def test_a_run_by_hand_has_not_ended():
+    net = RECIPE.net(4)
+    run = Run(RECIPE, net, History(), torch.zeros(3), tuple("abcd"))
+    assert (run.ended, run.checkpoint, run.skipped) == ("", None, ())
+
+
+def test_a_checkpoint_of_a_gpu_is_read_on_the_cpu(tmp_path, monkeypatch):
+    """Its tensors are marked as those of a GPU are."""
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        save_checkpoint({"format": FORMAT, "w": torch.arange(3.0)}, tmp_path / "gpu.pt")
+    loaded = load_checkpoint(tmp_path / "gpu.pt")["w"]
+    assert loaded.device.type == "cpu" and loaded.tolist() == [0, 1, 2]
 
 
 # --- damage ---------------------------------------------------------------------------------
@@ -117,14 +138,14 @@ class Evil:
         return (print, ("code ran",))
 
 
-def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
+def test_foreign_files_are_refused_and_run_no_code(tmp_path, monkeypatch, capsys):
     torch.save({"weights": torch.zeros(3)}, tmp_path / "foreign.pt")
     torch.save([1, 2], tmp_path / "list.pt")
     torch.save({"format": FORMAT, "evil": Evil()}, tmp_path / "evil.pt")
     with zipfile.ZipFile(tmp_path / "other.pt", "w") as archive:
         archive.writestr("readme.txt", "no tensors")
     (tmp_path / "pickle.pt").write_bytes(pickle.dumps({"a": 1}))
-    (tmp_path / "page.pt").write_text("<!DOCTYPE html>")
+    (tmp_path / "page.pt").write_text("<!DOCTYPE html><html>")
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "folder.pt").mkdir()
     for name, words in (
@@ -133,7 +154,7 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
         ("evil.pt", "objects other than tensors"),
         ("other.pt", "cannot be read"),
         ("pickle.pt", "is no checkpoint: it starts with"),
-        ("page.pt", "is no checkpoint: it starts with b'<!DOCTYPE"),
+        ("page.pt", r"page.pt is no checkpoint: it starts with b'<!DOCTYPE html><'$"),  # 16 bytes
         ("empty.pt", "is empty"),
         ("folder.pt", "cannot be read"),
         ("none.pt", "does not exist"),
@@ -141,7 +162,25 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, capsys):
         with pytest.raises(CheckpointError, match=words) as error:
             load_checkpoint(tmp_path / name)
         assert name in str(error.value) and "weights_only" not in str(error.value)
+    # whatever the environment asks of torch.load
+    monkeypatch.setenv("TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD", "1")
+    with pytest.raises(CheckpointError, match="objects other than tensors"):
+        load_checkpoint(tmp_path / "evil.pt")
     assert "code ran" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [(RuntimeError("first line\nsecond line"), "first line"), (EOFError(), "EOFError")],
+)
+def test_the_reason_is_one_line(tmp_path, monkeypatch, error, reason):
+    def load(*_, **__):
+        raise error
+
+    torch.save({"format": FORMAT}, tmp_path / "net.pt")
+    monkeypatch.setattr(torch, "load", load)
+    with pytest.raises(CheckpointError, match=f"is damaged, it cannot be read: {reason}$"):
+        load_checkpoint(tmp_path / "net.pt")
 
 
 # --- writing --------------------------------------------------------------------------------
@@ -151,6 +190,25 @@ def test_what_was_there_before_is_kept(tmp_path):
         save_checkpoint({"format": FORMAT, "number": number}, path, keep=old)
     assert load_checkpoint(path)["number"] == 2 and load_checkpoint(old)["number"] == 1
     assert {p.name for p in tmp_path.iterdir()} == {"last.pt", "previous.pt"}
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """The order that a power failure asks for: the whole file is flushed, then renamed, and the
+    folder flushed after that."""
+    path, flushed, closed = tmp_path / "last.pt", [], []
+    fsync, close = os.fsync, os.close
+
+    def noted(descriptor):
+        about = os.fstat(descriptor)
+        flushed.append((stat.S_ISDIR(about.st_mode), about.st_size, path.exists(), descriptor))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(os, "close", lambda d: closed.append(d) or close(d))
+    save_checkpoint({"format": FORMAT, "w": torch.arange(1000.0)}, path)
+    file, folder = flushed
+    assert file[:3] == (False, path.stat().st_size, False)
+    assert folder[0] and folder[2] and folder[3] in closed
 
 
 def test_a_full_disk_costs_no_work(tmp_path, monkeypatch):
@@ -164,8 +222,9 @@ def test_a_full_disk_costs_no_work(tmp_path, monkeypatch):
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.warns(UserWarning, match=r"No space left on device.*Training goes on"):
+    with pytest.warns(UserWarning, match=r"No space left on device.*Training goes on") as told:
         run = quiet(RECIPE, out=tmp_path / "run")
+    assert told[0].filename == tiny_training.__file__  # it points at the call of fit
     assert torch.equal(weights(run), weights(whole)) and not list((tmp_path / "run").glob("*.tmp"))
     assert load_checkpoint(tmp_path / "run" / "last.pt")["ended"]
 
@@ -192,3 +251,18 @@ def test_an_unwritable_folder_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ValueError, match=r"out='.*run': expected a folder that can be written"):
         quiet(RECIPE, out=tmp_path / "file" / "run")
+
+
+def test_a_folder_within_folders_is_made(tmp_path):
+    out = tmp_path / "runs" / "today" / "a"
+    assert quiet(replace(RECIPE, max_epochs=1), out=out).checkpoint == out / "last.pt"
+
+
+def test_a_folder_in_use_is_refused_at_once(tmp_path):
+    with (
+        filelock.FileLock(tmp_path / "lock"),
+        pytest.raises(BlockingIOError) as error,
+    ):
+        quiet(RECIPE, out=tmp_path)
+    asked = f"out={str(tmp_path)!r}: expected a folder of its own; another run is writing into "
+    assert str(error.value) == asked + "this folder"

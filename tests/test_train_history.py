@@ -4,6 +4,7 @@ import math
 from dataclasses import replace
 
 import matplotlib
+import matplotlib.pyplot as plt
 import pytest
 from tiny_training import TINY, pictures, quiet
 
@@ -66,9 +67,45 @@ def test_a_plot_averages_over_a_25th():
     assert y.tolist() == [0.5] * 97 and (x[0], x[-1]) == (4 * 2 / 100, 2.0)
 
 
+def test_runs_drawn_together_are_told_apart():
+    """Four kinds of line and of mark, then from the beginning; one colour a run, in both axes."""
+    axes = left, right = plt.subplots(1, 2)[1]
+    for name in "abcde":
+        assert History(ROWS, [2.0, 1.0]).plot(axes, name) == (left, right)
+    curves = [line for line in left.lines if line.get_label() in "abcde"]
+    errors = [line for line in right.lines if line.get_label() in "abcde"]
+    assert [line.get_linestyle() for line in curves] == ["-", "--", "-.", ":", "-"]
+    assert [line.get_marker() for line in errors] == ["o", "s", "^", "D", "o"]
+    assert {line.get_linestyle() for line in errors} == {"-"}
+    assert [line.get_color() for line in errors] == [line.get_color() for line in curves]
+    fallen = [line for line in right.lines if len(set(line.get_xdata())) == 1]
+    assert [line.get_color() for line in fallen] == [line.get_color() for line in curves]
+    assert all(line.get_linewidth() < curves[0].get_linewidth() for line in fallen)
+    assert [text.get_text() for text in right.get_legend().get_texts()] == list("abcde")
+    assert left.get_legend() is None
+
+
+def test_one_run_is_two_axes_beside_each_other():
+    left, right = History(ROWS, [2.0, 1.0]).plot()
+    a, b = left.get_position(), right.get_position()
+    assert a.x1 < b.x0 and (a.y0, a.y1) == (b.y0, b.y1)
+    names = [text.get_text() for text in left.get_legend().get_texts()]
+    assert names == ["training", "validation"] and right.get_legend() is None
+    training, validation = left.lines[:2]
+    assert (validation.get_linestyle(), validation.get_marker()) == ("--", "s")
+    assert validation.get_color() == training.get_color() == right.lines[0].get_color()
+
+
 def test_an_empty_history_is_drawn():
     left, _ = History().plot()
     assert len(left.lines[0].get_xdata()) == 0
+    assert left.get_xlim() == (0, 1.02)  # one epoch
+
+
+@pytest.fixture(autouse=True)
+def figures_are_closed():
+    yield
+    plt.close("all")
 
 
 def test_one_line_an_epoch(capsys):
@@ -81,7 +118,8 @@ def test_one_line_an_epoch(capsys):
 
 def test_an_epoch_at_chance_names_the_cures_once():
     lines = []
-    quiet(replace(TINY, lr=1e-30, gain=1e-9), log=lines.append)  # all logits stay equal: ln(4)
+    # all logits stay equal: ln(4); eight steps, as many as no other number here
+    quiet(replace(TINY, lr=1e-30, gain=1e-9), pictures(64), log=lines.append)
     cures = [line for line in lines if "init_from" in line]
     assert len(cures) == 1 and f"ln(4) = {math.log(4):.3f}" in cures[0]
     assert "glorot" in cures[0] and "lr" in cures[0]
@@ -90,10 +128,21 @@ def test_an_epoch_at_chance_names_the_cures_once():
 
 @pytest.mark.parametrize(
     "losses, stuck",
-    [([1.6] * 4, True), ([9.0, 9.0, 1.5, 1.5], False), ([1.0, 1.0, 1.61, 1.61], True)],
+    [
+        ([1.6] * 4, True),
+        ([9.0, 9.0, 1.5, 1.5], False),
+        ([1.0, 1.0, 1.61, 1.61], True),
+        ([1.0, 1.0, 1.4, 1.61], False),  # the second half, and no less
+        ([1.0, 1.0, 0.99 * math.log(5), 0.99 * math.log(5)], False),  # within 1%, and no more
+    ],
 )
 def test_chance_is_where_the_epoch_ends(losses, stuck):
     assert History([], [0.1, *losses]).at_chance(classes=5, steps=4) is stuck  # ln(5) = 1.609
+
+
+def test_chance_after_one_step_and_after_none():
+    assert History([], [0.1, 1.61]).at_chance(classes=5, steps=1)
+    assert not History().at_chance(classes=5, steps=1)
 
 
 def test_a_run_that_learns_gets_no_advice():

@@ -1,18 +1,21 @@
 """The loop of Sect. 3.1: equal to a plain one, dropout by image, the plateau rule, bad input."""
 
+import io
+import itertools
 import math
+import sys
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from tiny_training import TINY, pictures, quiet, weights
+from torch import nn
 from torch.nn import functional as F
 
 from vggbook.data import Loader, mean_rgb, pca_rgb
 from vggbook.model import Network
-from vggbook.train import Diverged, KeyedDropout, Options, fit, load_run
+from vggbook.train import Diverged, Options, fit, load_run, loop
 
 
 # --- the step -------------------------------------------------------------------------------
@@ -65,40 +68,85 @@ def test_options_together_or_by_name():
     torch.testing.assert_close(weights(together), weights(by_name), atol=1e-6, rtol=0)
 
 
-# --- dropout --------------------------------------------------------------------------------
-@settings(deadline=None, max_examples=20)
-@given(st.permutations(range(12)), st.integers(1, 12), st.sampled_from([0.25, 0.5]))
-def test_masks_belong_to_images(order, size, p):
-    layer, order = KeyedDropout(p), torch.tensor(order)
-    layer.key = (0, 1, 0, torch.arange(12))
-    whole = layer(torch.ones(12, 64))
-    parts = []
-    for part in order.split(size):
-        layer.key = (0, 1, 0, part)
-        parts.append(layer(torch.ones(len(part), 64)))
-    assert torch.equal(torch.cat(parts), whole[order])
-    assert set(whole.unique().tolist()) <= {0.0, torch.tensor(1 / (1 - p)).item()}
+# --- an epoch -------------------------------------------------------------------------------
+def test_validation_changes_nothing_that_is_trained():
+    """Not even dropout in the next epoch."""
+    alone, watched = quiet(TINY), quiet(TINY, val=pictures(8))
+    assert torch.equal(weights(alone), weights(watched))
+    assert not alone.model.training and not watched.model.training
 
 
-def test_dropout_drops_at_its_rate_and_keeps_the_mean():
-    layer = KeyedDropout(0.5)
-    masks = []
-    for epoch, which in ((0, 0), (1, 0), (0, 1)):
-        layer.key = (0, epoch, which, torch.arange(256))
-        masks.append(layer(torch.ones(256, 512)))
-    n = masks[0].numel()
-    for mask in masks:
-        assert abs(mask.mean() - 1) < 5 / math.sqrt(n)  # five standard errors
-    for other in masks[1:]:  # independent from epoch to epoch and layer to layer
-        assert abs((masks[0] * other).mean() - 1) < 5 * math.sqrt(3 / n)
-    assert torch.equal(layer.eval()(torch.ones(2, 3)), torch.ones(2, 3))
+@pytest.mark.parametrize("seconds, rate", [(2.0, 16.0), (0.0, 32e9)])
+def test_images_a_second(tmp_path, monkeypatch, seconds, rate):
+    """Four steps of eight images; a clock that stands still counts as a nanosecond."""
+    clock = itertools.count(1000.0, seconds)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    run = quiet(TINY)
+    assert run.history["images_per_s"] == pytest.approx([rate, rate])
 
 
-def test_dropout_is_ordinary_again_after_training():
-    run = quiet(replace(TINY, max_epochs=1))
-    x = torch.ones(1, 3, 32, 32)
-    assert not torch.equal(run.model.train()(x), run.model(x))
-    assert torch.equal(run.model.eval()(x), run.model(x))
+def test_images_a_second_of_the_rest_of_an_epoch(tmp_path, monkeypatch):
+    """Stopped after the first step: three steps of eight images are left."""
+    clock = itertools.count(1000.0, 2.0)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    stop_in_step(monkeypatch, 2, lambda: quiet(TINY, out=tmp_path, save_minutes=0))
+    assert quiet(TINY, out=tmp_path).history["images_per_s"] == pytest.approx([12, 16])
+
+
+class Stop(BaseException):
+    pass
+
+
+def stop_in_step(monkeypatch, step, training):
+    """Run a training that is killed in the middle of a step."""
+    forward, calls = Network.forward, []
+
+    def stopping(self, images):
+        calls.append(1)
+        if len(calls) == step:
+            raise Stop
+        return forward(self, images)
+
+    with monkeypatch.context() as patch, pytest.raises(Stop):
+        patch.setattr(Network, "forward", stopping)
+        training()
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def bars(monkeypatch, rank=0, step=0):
+    """What a terminal gets from an epoch of four batches of one picture, the second epoch."""
+    shown = Terminal()
+    loader = Loader(pictures(4), 1, crop=32, scales=32, mean=(0, 0, 0))
+    at = SimpleNamespace(loader=loader, epoch=1, step=step, skipped=set())
+    monkeypatch.setattr(sys, "stderr", shown)
+    assert len(list(loop.batches(at, SimpleNamespace(rank=rank)))) == 4 - step
+    return shown.getvalue()
+
+
+def test_a_bar_where_somebody_watches(monkeypatch):
+    """It names the epoch, counts its batches, and goes when the epoch is over."""
+    shown = bars(monkeypatch)
+    assert "epoch 2:   0%" in shown and " 0/4 " in shown and "\n" not in shown
+    assert " 1/4 " in bars(monkeypatch, step=1) and " 0/4 " not in bars(monkeypatch, step=1)
+
+
+def test_other_processes_show_no_bar(monkeypatch):
+    assert bars(monkeypatch, rank=1) == ""
+
+
+def test_a_mean_over_losses_of_any_size():
+    """1e8 and 1 add up to 100,000,001, which single precision cannot hold."""
+    logits = torch.tensor([[0.0, 1e8], [1.0, 0.0]])
+    machine = SimpleNamespace(
+        net=nn.Identity(), micro=1, logits=lambda x: x, total=torch.Tensor.tolist
+    )
+    rows = SimpleNamespace(epoch=lambda number: [(logits, torch.tensor([0, 1]), None)])
+    loss, accuracy = loop.validate(machine, rows)
+    assert loss == pytest.approx((1e8 + math.log1p(math.e)) / 2, abs=1e-6, rel=0) and accuracy == 0
 
 
 # --- the plateau rule -----------------------------------------------------------------------
@@ -130,6 +178,26 @@ def test_the_best_checkpoint_is_the_first_of_equals(monkeypatch, tmp_path):
     scripted(monkeypatch, [0.2, 0.6, 0.6, 0.4])
     quiet(replace(TINY, max_epochs=4), val=pictures(8), out=tmp_path)
     assert load_run(tmp_path / "best.pt").history["epoch"] == [1, 2]
+
+
+def test_the_smallest_rise_is_a_rise(monkeypatch):
+    """One more image of 50,000, ImageNet's validation set."""
+    scripted(monkeypatch, [0.5 + i / 50_000 for i in range(8)])
+    run = quiet(replace(TINY, patience=0, max_epochs=8), val=pictures(8))
+    assert set(run.history["lr"]) == {TINY.lr}
+
+
+def test_a_net_that_gets_nothing_right_is_the_best_so_far(monkeypatch, tmp_path):
+    scripted(monkeypatch, [0.0, 0.0])
+    quiet(TINY, val=pictures(8), out=tmp_path)
+    assert load_run(tmp_path / "best.pt").history["epoch"] == [1]
+
+
+def test_a_run_that_goes_on_keeps_its_best(monkeypatch, tmp_path):
+    scripted(monkeypatch, [0.6, 0.4])
+    for epochs in (1, 2):
+        quiet(replace(TINY, max_epochs=epochs), val=pictures(8), out=tmp_path)
+    assert load_run(tmp_path / "best.pt").history["epoch"] == [1]
 
 
 def test_without_validation_the_rate_never_falls():
@@ -181,7 +249,37 @@ def test_a_validation_loss_that_is_not_finite_is_an_end(monkeypatch):
         quiet(TINY, val=pictures(8))
 
 
+def test_weights_that_are_not_finite_are_not_kept(monkeypatch, tmp_path):
+    """The loss is finite to the last step, whose update is not."""
+    update, steps = loop.Machine.update, []
+
+    def overflowing(self, optimizer):
+        update(self, optimizer)
+        steps.append(1)
+        if len(steps) == 4:
+            self.net.classifier[0].weight.data[0, 0] = math.inf
+
+    monkeypatch.setattr(loop.Machine, "update", overflowing)
+    with pytest.raises(Diverged, match=r"^a weight is not finite at step 4, learning rate 0\.01;"):
+        quiet(TINY, out=tmp_path)
+    assert not list(tmp_path.glob("*.pt"))
+
+
 # --- processes ------------------------------------------------------------------------------
+def test_one_process_of_two_speaks_writes_and_measures(tmp_path, monkeypatch):
+    """The second one, pretended: it takes the mean that the first one sends, and its half of each
+    batch."""
+    lines, sizes = [], []
+    forward = Network.forward
+    sent = iter([None, (torch.zeros(3), None)])  # no checkpoint; mean and components
+    monkeypatch.setattr(loop, "world", lambda: (1, 2))
+    monkeypatch.setattr(loop, "from_first", lambda value, device: value or next(sent))
+    monkeypatch.setattr(
+        Network, "forward", lambda self, images: sizes.append(len(images)) or forward(self, images)
+    )
+    run = quiet(replace(TINY, max_epochs=1), out=tmp_path / "run", log=lines.append)
+    assert lines == [] and not (tmp_path / "run").exists() and run.checkpoint is None
+    assert run.mean.tolist() == [0, 0, 0] and sizes == [4] * 4
 
 
 @pytest.mark.parametrize("environment, sharing", [({}, 1), ({"LOCAL_WORLD_SIZE": "3"}, 3)])

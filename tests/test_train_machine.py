@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import replace
+from datetime import timedelta
 from types import SimpleNamespace
 
 import pytest
@@ -9,9 +10,8 @@ import torch
 import torch.distributed as dist
 from tiny_training import TINY, pictures, quiet, weights
 
-from vggbook.data import hash_keys, uniforms
 from vggbook.model import Network
-from vggbook.train import KeyedDropout, load_run
+from vggbook.train import load_run
 from vggbook.train.machine import (
     Machine,
     choose_device,
@@ -19,8 +19,8 @@ from vggbook.train.machine import (
     from_first,
     process_group,
     share_threads,
+    world,
 )
-from vggbook.train.state import sgd
 
 GPU = torch.device("cuda", 0)
 
@@ -45,12 +45,14 @@ def short_of_memory(monkeypatch, most):
     return sizes
 
 
-def test_halves_the_micro_batch_when_memory_runs_out(monkeypatch):
+@pytest.mark.parametrize("most, tried", [(2, [8, 4, 2, 2]), (1, [8, 4, 2, 1, 1])])
+def test_halves_the_micro_batch_when_memory_runs_out(monkeypatch, most, tried):
     whole, lines = quiet(TINY), []
-    sizes = short_of_memory(monkeypatch, 2)
+    sizes = short_of_memory(monkeypatch, most)
     run = quiet(TINY, log=lines.append)
-    assert sizes[:4] == [8, 4, 2, 2] and max(sizes[2:]) == 2
-    assert [line for line in lines if "micro-batches of 2" in line and "batch stays 8" in line]
+    assert sizes[: len(tried)] == tried and max(sizes[len(tried) - 1 :]) == most
+    told = f"out of GPU memory: going on with micro-batches of {most}; the batch stays 8"
+    assert [line for line in lines if line == told]
     torch.testing.assert_close(weights(run), weights(whole), atol=1e-6, rtol=0)
 
 
@@ -83,6 +85,39 @@ def test_bf16_on_the_cpu_stays_near_fp32():
     recipe = replace(TINY, dropout=0.0)
     a, b = quiet(recipe), quiet(recipe, precision="bf16")
     assert 0 < abs(a.history.losses[0] - b.history.losses[0]) < 0.05
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_passes_have_the_type_that_was_chosen(dtype):
+    """Convolutions in that type, scores in float32; None is float32 throughout."""
+    seen = []
+    for chosen in (dtype, None):
+        machine = Machine(TINY.net(4), TINY, torch.device("cpu"), chosen)
+        machine.features.register_forward_hook(lambda module, given, out: seen.append(out.dtype))
+        assert machine.logits(torch.randn(2, 3, 32, 32)).dtype == torch.float32
+    assert seen == [dtype, torch.float32]
+
+
+def test_pixels_lie_beside_their_channels():
+    """channels_last, weights and images: what convolutions are fast with, on a CPU and a GPU."""
+    seen = []
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"))
+    machine.features.register_forward_pre_hook(lambda module, given: seen.append(given[0]))
+    machine.logits(torch.randn(2, 3, 32, 32))
+    weight = machine.features[3].weight  # conv2_1, (4, 2, 3, 3)
+    for tensor in (weight, *seen):
+        assert tensor.is_contiguous(memory_format=torch.channels_last)
+        assert not tensor.is_contiguous()
+
+
+def test_a_share_without_images_takes_one_pass(monkeypatch):
+    """Its process takes part in the exchange all the same."""
+    sizes = short_of_memory(monkeypatch, 8)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), micro_batch=1)
+    none = torch.zeros(0, dtype=torch.int64)
+    loss = machine.gradient(torch.zeros(0, 3, 32, 32), none, none, epoch=0)
+    assert sizes == [0] and float(loss) == 0
+    assert all(not weight.grad.any() for weight in machine.net.parameters())
 
 
 def test_compiling_changes_rounding_only(monkeypatch, tmp_path):
@@ -197,6 +232,8 @@ def test_cuda_graphs_are_for_compiled_nets_on_gpus(monkeypatch):
         machine = Machine(TINY.net(4), TINY, torch.device("cpu"), compile=compile)
         machine.gradient(images, labels, torch.arange(4), epoch=0)
     assert calls == [] and modes == [{"dynamic": False, "mode": None}]
+    Machine(TINY.net(4), TINY, torch.device("cpu"))
+    assert len(modes) == 1  # nothing is compiled unless it is asked for
 
 
 @pytest.mark.parametrize("compile", [False, True])
@@ -240,20 +277,12 @@ def test_an_uneven_micro_batch_is_halved_upwards(monkeypatch):
     assert sizes[:4] == [5, 3, 3, 2]
 
 
-def test_the_optimizer_is_fused_on_a_gpu():
-    net = TINY.net(4)
-    on_gpu, here = (sgd(net, TINY, torch.device(kind)).param_groups[0] for kind in ("cuda", "cpu"))
-    assert on_gpu["fused"] and not here["fused"] and here["foreach"]  # all weights in few calls
-    for group in (on_gpu, here):
-        assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.01, 0.9, 5e-4)
-
-
 # --- two processes, pretended -------------------------------------------------------------------
 class Exchange:
     """Stands for torch.distributed and its wrapper: process 0 of two, the other one agrees."""
 
     def __init__(self, monkeypatch, other_fails=0):
-        self.silent, self.wrapped, self.reduced = [], [], []
+        self.silent, self.wrapped, self.views, self.reduced = [], [], [], []
         self.other_fails = other_fails
         monkeypatch.setattr(dist, "is_initialized", lambda: True)
         monkeypatch.setattr(dist, "get_rank", lambda: 0)
@@ -271,6 +300,7 @@ class Exchange:
 
     def wrap(self, net, device_ids, gradient_as_bucket_view):
         self.wrapped.append(device_ids)
+        self.views.append(gradient_as_bucket_view)
         exchange = self
 
         class Wrapped(torch.nn.Module):
@@ -289,6 +319,7 @@ def test_a_process_hands_its_gpu_on(monkeypatch):
     on_gpu(monkeypatch)
     Machine(TINY.net(4), TINY, torch.device("cuda", 3))
     assert exchange.wrapped == [[3]]
+    assert exchange.views == [True]  # gradients are not held twice
 
 
 @pytest.mark.parametrize("kind", ["cpu", "cuda"])
@@ -318,23 +349,24 @@ def test_the_union_over_processes(monkeypatch):
     assert machine.union({"a", "b"}) == {"a", "b", "c"}
 
 
-def test_only_the_last_micro_batch_exchanges(monkeypatch):
+@pytest.mark.parametrize("size, passes", [(1, 4), (2, 2), (4, 1)])
+def test_only_the_last_micro_batch_exchanges(monkeypatch, size, passes):
     exchange = Exchange(monkeypatch)
     recipe = replace(TINY, dropout=0.0)
     here = torch.device("cpu")
-    machine = Machine(recipe.net(4), recipe, here, micro_batch=2, say=lambda line: None)
+    machine = Machine(recipe.net(4), recipe, here, micro_batch=size, say=lambda line: None)
     batch = torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4)
-    loss = machine.gradient(*batch, epoch=0)  # rehearsed once: 2 silent passes of 2; then 1 of 2
+    loss = machine.gradient(*batch, epoch=0)  # rehearsed once, in silence; then all but the last
     with torch.no_grad():  # half a batch a process; the other one has the same images
         logits = machine.net.eval()(batch[0])
         plain = torch.nn.functional.cross_entropy(logits, batch[1])
     machine.net.train()
     torch.testing.assert_close(loss, plain)
-    assert len(exchange.silent) == 3 and exchange.wrapped == [None]
+    assert len(exchange.silent) == 2 * passes - 1 and exchange.wrapped == [None]
     assert exchange.reduced == [dist.ReduceOp.MAX, dist.ReduceOp.SUM]
     first = torch.cat([p.grad.flatten() for p in machine.net.parameters()])
     again = machine.gradient(*batch, epoch=0)
-    assert len(exchange.silent) == 4  # no rehearsal any more
+    assert len(exchange.silent) == 3 * passes - 2  # no rehearsal any more
     torch.testing.assert_close(again, loss)
     both = torch.cat([p.grad.flatten() for p in machine.net.parameters()])
     torch.testing.assert_close(both, 2 * first)  # the rehearsal left nothing in the gradient
@@ -347,6 +379,41 @@ def test_processes_agree_on_a_micro_batch(monkeypatch):
     machine = Machine(TINY.net(4), TINY, torch.device("cpu"), say=lines.append)
     machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
     assert machine.micro == 1 and [line.split("; ")[0][-1] for line in lines] == ["2", "1"]
+
+
+@pytest.mark.parametrize("most", [2, 1])
+def test_the_rehearsal_halves_what_does_not_fit_here(monkeypatch, most):
+    Exchange(monkeypatch)
+    sizes, lines = short_of_memory(monkeypatch, most), []
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), say=lines.append)
+    machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
+    assert machine.micro == most and sizes[0] == 4 and sizes[-1] == most
+    assert [line.split("; ")[0][-1] for line in lines] == ["2", "1"][: 3 - most]
+
+
+def test_a_rehearsal_that_nothing_fits_is_an_error(monkeypatch):
+    Exchange(monkeypatch)
+    short_of_memory(monkeypatch, 0)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"), say=lambda line: None)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
+    assert machine.micro == 1
+
+
+def test_what_is_exchanged_lies_on_the_machines_device(monkeypatch):
+    """Numbers that are summed over the processes; NCCL takes those on a GPU alone."""
+    Exchange(monkeypatch)
+    machine = Machine(TINY.net(4), TINY, torch.device("cpu"))
+    zeros, places = torch.zeros, []
+
+    def noted(*shape, **how):
+        if shape == ((),):
+            places.append(how.get("device"))
+        return zeros(*shape, **how)
+
+    monkeypatch.setattr(torch, "zeros", noted)
+    machine.gradient(torch.randn(4, 3, 32, 32), torch.arange(4), torch.arange(4), epoch=0)
+    assert places.count(machine.device) == 3  # whether it failed; the rehearsal's loss; the loss
 
 
 def test_out_of_memory_after_the_rehearsal_is_an_error(monkeypatch):
@@ -382,26 +449,30 @@ def test_fp16_gradients_are_scaled_and_the_update_is_not():
     assert calls == ["step", "update"]
 
 
-def test_a_dropout_mask_is_the_hash_of_seed_epoch_layer_and_image():
-    """As documented, so that a run goes on with the same masks in a later version."""
-    layer = KeyedDropout(0.25).train()
-    images = torch.tensor([7, 3])
-    layer.key = (5, 2, 1, images)
-    drawn = uniforms(hash_keys(5, 2, 1, images), 64)  # (2, 64)
-    assert torch.equal(layer(torch.ones(2, 64)), (drawn >= 0.25) / 0.75)
-
-
 @pytest.mark.parametrize("kind, backend", [("cpu", "gloo"), ("cuda", "nccl")])
 def test_processes_talk_as_their_devices_can(monkeypatch, kind, backend):
-    calls = []
+    calls, waits = [], []
     monkeypatch.setenv("WORLD_SIZE", "2")
-    monkeypatch.setattr(dist, "init_process_group", lambda name, timeout: calls.append(name))
+    monkeypatch.setattr(
+        dist,
+        "init_process_group",
+        lambda name, timeout: calls.append(name) or waits.append(timeout),
+    )
     monkeypatch.setattr(dist, "destroy_process_group", lambda: calls.append("end"))
     with pytest.raises(KeyError), process_group(torch.device(kind)):
         assert calls == [backend]
         raise KeyError
     assert calls == [backend, "end"]  # after a failure too
+    assert waits == [timedelta(hours=2)]  # while the first process passes over the training set
     monkeypatch.setattr(dist, "is_initialized", lambda: True)
     with process_group(torch.device(kind)):
         pass
     assert len(calls) == 2  # a group that is there is left to whoever began it
+
+
+def test_one_process_needs_no_group(monkeypatch):
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.setattr(dist, "init_process_group", lambda *_, **__: pytest.fail("a group"))
+    with process_group(torch.device("cpu")):
+        assert world() == (0, 1)
+    assert from_first("mine", torch.device("cpu")) == "mine"

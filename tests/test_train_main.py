@@ -1,6 +1,7 @@
 """The command line: every option is handed on, every error is one line and exit status 2."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import asdict, fields, replace
@@ -40,6 +41,73 @@ def test_help_is_complete(capsys):
             assert "--" + f.name.replace("_", "-") in text
 
 
+HELP = {  # what an option takes: what it is for, its default
+    "--config CONFIG": ("configuration: A, A-LRN, B, C, D, E", "D"),
+    "--crop CROP": ("side of the training crop, pixels", "224"),
+    "--scales S [S ...]": ("smallest side in pixels; two numbers: drawn per image", "256"),
+    "--batch-size BATCH_SIZE": ("images a step, over all processes", "256"),
+    "--lr LR": ("learning rate", "0.01"),
+    "--momentum MOMENTUM": ("momentum", "0.9"),
+    "--weight-decay WEIGHT_DECAY": ("L2 penalty", "0.0005"),
+    "--dropout DROPOUT": ("the first two FC layers", "0.5"),
+    "--lr-factor LR_FACTOR": ("multiplies the rate when validation accuracy", "0.1"),
+    "--lr-drops LR_DROPS": ("the next plateau ends the training", "3"),
+    "--patience PATIENCE": ("epochs without a better validation accuracy", "4"),
+    "--max-epochs MAX_EPOCHS": ("epochs at most", "74"),
+    "--init INIT": ("random start: paper, std0.01, glorot, he, torch", "he"),
+    "--flip, --no-flip": ("horizontal flips", "True"),
+    "--colour, --no-colour": ("RGB colour shift", "True"),
+    "--gain GAIN": ("multiplies the mean-subtracted pixels", "1.0"),
+    "--width WIDTH": ("multiplies all channel counts", "1.0"),
+    "--batch-norm, --no-batch-norm": ("batch normalisation", "False"),
+    "--seed SEED": ("weights, order, crops, colours and dropout", "0"),
+    "--data {shapes,cifar10,stl10,imagenette,imagenet,folder}": ("data set", "None"),
+    "--root ROOT": ("needed for all but shapes", "None"),
+    "--download": ("where it is missing", "False"),
+    "--images IMAGES": ("shapes: training images", "8192"),
+    "--val-images VAL_IMAGES": ("shapes: validation images", "2048"),
+    "--in-memory": ("render or decode the sets once", "False"),
+    "--mean R G B": ("mean RGB, 0 to 255", "None"),
+    "--on-error {error,skip}": ("an unreadable image", "error"),
+    "--workers WORKERS": ("processes that read images", "0"),
+    "--out OUT": ("folder of the run", "None"),
+    "--init-from FILE": ("or four conv and three FC layers of A", "None"),
+    "--freeze LAYER [LAYER ...]": ("layers that stay as they are", "()"),
+    "--device DEVICE": ("auto, cpu, cuda, cuda:1", "auto"),
+    "--precision {auto,fp32,bf16,fp16}": ("arithmetic", "auto"),
+    "--compile": ("torch.compile", "False"),
+    "--micro-batch MICRO_BATCH": ("images a pass and process", "None"),
+    "--save-minutes SAVE_MINUTES": ("age at which a checkpoint is renewed", "10.0"),
+}
+
+
+def test_help_says_of_every_option_what_it_takes_and_its_default(capsys):
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    usage, about, *groups, end = capsys.readouterr().out.strip().split("\n\n")
+    assert usage.startswith("usage: python -m vggbook.train [-h]")
+    assert about == "Train a network of the VGG paper by its recipe (Sect. 3.1)."
+    assert end.startswith("torchrun --nproc_per_node=N -m vggbook.train")
+    assert [group.split("\n")[0] for group in groups] == ["options:", "recipe:", "data:", "run:"]
+    shown = re.split(r"\n  (?=-)", "\n".join(groups[1:]))
+    shown = [" ".join(option.removesuffix(":").split()) for option in shown]
+    found = {}
+    for takes, (words, default) in HELP.items():
+        (found[takes],) = (text for text in shown if text.startswith(takes + " "))
+        assert re.search(rf" {re.escape(words)}\b", found[takes]), found[takes]
+        assert f"(default: {default})" in found[takes], found[takes]
+    assert len(found) == len(shown) - 1  # the first part is the first group's name
+
+
+@pytest.mark.parametrize("missing", ["--data", "--out"])
+def test_a_data_set_and_a_folder_must_be_named(missing, tmp_path, capsys):
+    arguments = {"--data": "shapes", "--out": str(tmp_path)}
+    del arguments[missing]
+    said = ends(capsys, [word for pair in arguments.items() for word in pair])
+    assert said.startswith("python -m vggbook.train: error: ")
+    assert f"the following arguments are required: {missing} " in said
+
+
 @pytest.mark.parametrize(
     "options, words",
     [
@@ -56,11 +124,15 @@ def test_help_is_complete(capsys):
         (["--micro-batch", "0"], "micro_batch=0"),
         (["--workers", "-1"], "workers=-1"),
         (["--images", "4"], "--images=4: expected a whole number of at least 8"),
-        (["--val-images", "0"], "--val-images=0"),
+        (["--val-images", "0"], "--val-images=0: expected a whole number of at least 1"),
         (["--data", "imagenet"], "--root=None: expected the folder of imagenet"),
         (["--data", "mnist"], "invalid choice"),
         (["--data", "folder", "--root", "/nowhere/at/all"], "--root='/nowhere/at/all'"),
-        (["--data", "folder", "--root", ".", "--download"], "cannot be downloaded"),
+        (
+            ["--data", "folder", "--root", ".", "--download"],
+            "--download=True: expected no such option, since folder cannot be downloaded",
+        ),
+        (["--data", "imagenet", "--root", ".", "--download"], "imagenet cannot be downloaded"),
         (["--init-from", "/nowhere.pt"], "does not exist"),
         (["--init-from", __file__], "is no checkpoint: it starts with"),
         (["--save-minutes", "nan"], "save_minutes=nan"),
@@ -113,7 +185,7 @@ RECIPES = {
     "config": ("B", "B"),
     "crop": ("48", 48),
     "scales": ("52 60", (52, 60)),
-    "batch_size": ("4", 4),
+    "batch_size": ("5", 5),
     "lr": ("0.25", 0.25),
     "momentum": ("0.5", 0.5),
     "weight_decay": ("0.125", 0.125),
@@ -162,6 +234,18 @@ def test_every_option_reaches_fit(handed, tmp_path, arguments, name, value):
     given = asdict(handed[0].options)
     plain = asdict(Options(device=handed[0].options.device))
     assert {key for key in given if given[key] != plain[key]} <= {name}
+
+
+def test_as_few_images_as_a_batch_holds_will_do(handed, tmp_path):
+    """And one validation image: the last good values of both."""
+    main([*SHELL, "--images", "8", "--val-images", "1", "--out", str(tmp_path)])
+    assert (len(handed[0].train), len(handed[0].val)) == (8, 1)
+
+
+@pytest.mark.parametrize("choice", ["error", "skip"])
+def test_each_choice_may_be_given(handed, tmp_path, choice):
+    main([*SHELL, "--on-error", choice, "--out", str(tmp_path)])
+    assert handed[0].options.on_error == choice
 
 
 def test_real_sets_are_opened_by_name_split_and_root(handed, tmp_path, monkeypatch):
@@ -280,7 +364,8 @@ def test_an_interrupt_says_how_to_go_on(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(__main__, "fit", interrupted)
     with pytest.raises(SystemExit) as stop:
         main([*SHELL, "--out", str(tmp_path)])
-    assert stop.value.code == 130 and "goes on from" in capsys.readouterr().err
+    told = f"python -m vggbook.train: interrupted; the same command goes on from {tmp_path}\n"
+    assert stop.value.code == 130 and capsys.readouterr().err == told
 
 
 def test_runs_as_a_module(tmp_path):

@@ -4,6 +4,7 @@ import zipfile
 from dataclasses import replace
 
 import pytest
+import tiny_training
 import torch
 from filelock import FileLock
 from tiny_training import TINY, pictures, quiet, weights
@@ -110,8 +111,9 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_is_used(tmp_path, da
     damage(tmp_path / "run" / "last.pt")
     with pytest.raises(CheckpointError, match=words):
         load_checkpoint(tmp_path / "run" / "last.pt")
-    with pytest.warns(UserWarning, match="last.pt.*going on from .*previous.pt"):
+    with pytest.warns(UserWarning, match="last.pt.*going on from .*previous.pt") as told:
         run = quiet(RECIPE, out=tmp_path / "run")
+    assert told[0].filename == tiny_training.__file__  # it points at the call of fit
     assert torch.equal(weights(run), weights(whole)) and (tmp_path / "run" / "damaged.pt").exists()
     load_checkpoint(tmp_path / "run" / "previous.pt")
 

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 import stand_in
 import torch
-from tiny_training import STILL, TINY, quiet, thin_vgg11
+from tiny_training import STILL, TINY, quiet, thin_vgg11, weights
 from torchvision import models
 
 from vggbook import build, released
 from vggbook.data import ArrayDataset
-from vggbook.train import CheckpointError, Recipe, load_checkpoint, main
+from vggbook.train import CheckpointError, Recipe, load_checkpoint, main, sources
 from vggbook.weights import FAMILIES
 
 
@@ -20,9 +20,14 @@ def test_pixels_that_a_net_is_used_to_are_named():
     std = sum(FAMILIES["torchvision"].std) / 3  # grey levels
     told = [line for line in lines if "gain=" in line]
     assert len(told) == 1 and f"gain={1 / std:.4g} is what" in told[0]
-    lines.clear()
-    quiet(replace(STILL, gain=1 / std), init_from=thin_vgg11(), log=lines.append)
-    assert not [line for line in lines if "is what" in line]
+    for source, gain in ((thin_vgg11(), 1 / std), (thin_vgg11(), 0.96 / std), (TINY.net(4), 1.0)):
+        lines.clear()
+        quiet(replace(STILL, gain=gain), init_from=source, log=lines.append)
+        assert lines[0].startswith("layers from ") and not [
+            line for line in lines if "gain" in line
+        ]
+    quiet(replace(STILL, gain=0.93 / std), init_from=thin_vgg11(), log=lines.append)
+    assert [line for line in lines if "gain=" in line]
 
 
 def test_a_net_that_reads_bgr_is_turned_round():
@@ -73,6 +78,50 @@ def test_a_name_is_torchvisions(tmp_path, monkeypatch):
     torch.testing.assert_close(run.model.features[0].weight, thin.features[0].weight)
 
 
+def test_a_file_of_torchvisions_name_is_that_file(tmp_path, monkeypatch):
+    run = quiet(STILL, out=tmp_path / "run")
+    (tmp_path / "run" / "last.pt").rename(tmp_path / "vgg11")
+    monkeypatch.chdir(tmp_path)
+    lines = []
+    again = quiet(STILL, init_from="vgg11", log=lines.append)
+    assert lines[0].startswith("layers from vgg11: conv1_1, ")
+    torch.testing.assert_close(weights(again), weights(run), atol=1e-20, rtol=0)
+
+
+def test_what_is_wrong_with_a_file_of_weights_is_said_once(tmp_path, monkeypatch):
+    """Only where the file does not tell who trained it, it is read a second time."""
+    asked = []
+
+    def load(source, **how):
+        asked.append(how)
+        raise ValueError("its layers are those of no net")
+
+    monkeypatch.setattr(sources, "load_weights", load)
+    torch.save({"w": torch.zeros(3)}, tmp_path / "net.pth")
+    with pytest.raises(CheckpointError) as error:
+        quiet(TINY, init_from=tmp_path / "net.pth")
+    assert str(error.value) == (
+        f"{tmp_path / 'net.pth'} was not written by vggbook.train ('vggbook training checkpoint 1' "
+        "is expected in it); and as released weights: its layers are those of no net"
+    )
+    assert asked == [{"image_size": (32, 32)}]
+
+
+def test_a_file_that_does_not_tell_who_trained_it_is_read_for_its_weights(tmp_path, monkeypatch):
+    asked, net = [], TINY.net(4)
+
+    def load(source, **how):
+        asked.append(how)
+        if "family" not in how:
+            raise ValueError("family=None: expected one of 'paper', ...")
+        return net
+
+    monkeypatch.setattr(sources, "load_weights", load)
+    torch.save({"w": torch.zeros(3)}, tmp_path / "net.pth")
+    assert sources.trained(tmp_path / "net.pth", 48) is net
+    assert asked == [{"image_size": 48}, {"family": "paper", "image_size": 48}]
+
+
 @pytest.mark.parametrize(
     "content, words",
     [
@@ -91,5 +140,7 @@ def test_what_is_no_net_is_refused_in_words(tmp_path, content, words):
     with pytest.raises(CheckpointError, match=words) as error:
         quiet(TINY, init_from=path)
     assert "weights_only" not in str(error.value)
+    both = "and as released weights: " in str(error.value)
+    assert both == bool(content)  # nothing, or no file, is no net of any kind
     with pytest.raises(TypeError, match="init_from=3: expected a net, a checkpoint"):
         quiet(TINY, init_from=3)

@@ -48,6 +48,16 @@ def test_a_net_without_features_is_refused():
         named_layers(nn.Linear(2, 2))
 
 
+def test_a_head_of_any_depth_has_its_names():
+    """A foreign net with one FC layer, and with four."""
+    for hidden in ((), (8, 7, 6)):
+        theirs = thin_vgg11()
+        sides = [16, *hidden, 5]
+        theirs.classifier = nn.Sequential(*(nn.Linear(a, b) for a, b in zip(sides, sides[1:])))
+        layers = [name for name in named_layers(theirs) if name.startswith("fc")]
+        assert layers == [f"fc{i}" for i in range(1, len(hidden) + 2)]
+
+
 # --- layers from A --------------------------------------------------------------------------
 @pytest.mark.parametrize("name", ["B", "C", "D", "E", "A-LRN"])
 def test_layers_from_a_go_by_name(name):
@@ -68,11 +78,17 @@ def test_layers_from_a_go_by_name(name):
 def test_layers_of_another_shape_are_refused_and_nothing_is_copied():
     source, target = net("A"), net("B-5x5")
     before = [p.clone() for p in target.parameters()]
-    with pytest.raises(ValueError, match=r"conv1_1.*\(4, 3, 3, 3\).*\(4, 3, 5, 5\)"):
+    with pytest.raises(ValueError) as error:
         copy_layers(source, target)
+    assert str(error.value) == (
+        "names='conv1_1': expected a layer of one shape in both; "
+        "A has (4, 3, 3, 3), B-5x5 has (4, 3, 5, 5)"
+    )
     assert all(map(torch.equal, before, target.parameters()))
-    with pytest.raises(ValueError, match=r"conv1_2.*no such layer"):
-        copy_layers(source, target, ("conv1_2",))
+    with pytest.raises(
+        ValueError, match=r"^names='conv1_2'.*A has no such layer, B has \(4, 4, 3, 3\)$"
+    ):
+        copy_layers(source, net("B"), ("conv1_2",))
 
 
 def test_batch_normalisation_goes_with_its_convolution():
@@ -84,12 +100,17 @@ def test_batch_normalisation_goes_with_its_convolution():
 
 
 def test_fit_starts_from_a_net_or_a_checkpoint(tmp_path):
-    first = quiet(replace(TINY, max_epochs=1), out=tmp_path)
-    deeper = quiet(replace(STILL, config="B"), init_from=tmp_path / "last.pt")
+    first, lines = quiet(replace(TINY, max_epochs=1), out=tmp_path), []
+    deeper = quiet(replace(STILL, config="B"), init_from=tmp_path / "last.pt", log=lines.append)
+    assert lines[0] == (
+        f"layers from {tmp_path / 'last.pt'}: conv1_1, conv2_1, conv3_1, conv3_2, fc1, fc2, fc3; "
+        "drawn anew: conv1_2, conv2_2, conv4_1, conv4_2, conv5_1, conv5_2"
+    )
     for name in ("conv1_1", "conv3_2", "fc3"):
         ours, theirs = (named_layers(run.model)[name].weight for run in (deeper, first))
         assert torch.equal(ours, theirs)
-    same = quiet(STILL, init_from=first.model)  # the same net: all layers
+    same = quiet(STILL, init_from=first.model, log=lines.append)  # the same net: all layers
+    assert [line for line in lines if line.startswith("layers from A: conv1_1, conv2_1")]
     torch.testing.assert_close(weights(same), weights(first), atol=1e-20, rtol=0)
 
 
@@ -112,7 +133,8 @@ def test_all_but_the_last_layer_of_torchvisions_net_are_copied(tmp_path, as_file
         ours = run.model.classifier[:-1](run.model.features(x).flatten(1))
         torch.testing.assert_close(ours, hidden)
     assert run.model.classifier[-1].out_features == 4
-    assert "drawn anew: fc3 (fc3 has 1000 outputs there)" in lines[0] and "conv5_2" in lines[0]
+    assert lines[0].endswith("fc1, fc2; drawn anew: fc3 (fc3 has 1000 outputs there)")
+    assert "conv5_2" in lines[0]
 
 
 def test_as_many_classes_take_the_last_layer_too():
@@ -120,7 +142,8 @@ def test_as_many_classes_take_the_last_layer_too():
     run = quiet(STILL, init_from=theirs, log=lines.append)
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(run.model.eval()(x), theirs.eval()(x))
-    assert "drawn anew" not in lines[0]
+    names = "conv1_1, conv2_1, conv3_1, conv3_2, conv4_1, conv4_2, conv5_1, conv5_2, fc1, fc2, fc3"
+    assert lines[0] == f"layers from VGG: {names}"
 
 
 # --- frozen layers --------------------------------------------------------------------------
@@ -171,7 +194,8 @@ def test_equals_training_the_last_layer_on_fixed_features():
 def test_what_cannot_be_frozen_is_named():
     with pytest.raises(ValueError, match=r"freeze='conv9': expected the beginning.*conv1_1"):
         quiet(TINY, freeze=("conv1", "conv9"))
-    with pytest.raises(ValueError, match="at least one layer left to train"):
+    words = r"^freeze=\('conv', 'fc'\): expected at least one layer left to train$"
+    with pytest.raises(ValueError, match=words):
         quiet(TINY, freeze=("conv", "fc"))
 
 

@@ -67,7 +67,7 @@ def _parser() -> Parser:
 def _try_to_write(path: Path) -> None:
     """Raise OSError unless a file can be written there; an existing one is left as it is."""
     existed = path.exists()
-    with open(path, "a", encoding="utf-8"):
+    with open(path, "ab"):
         pass
     if not existed:
         path.unlink(missing_ok=True)
@@ -114,10 +114,11 @@ def _report(args: argparse.Namespace, configs: Sequence[str], result: Evaluation
     if args.json:
         classes = [str(name) for name in result.classes]
         record = {**result.as_dict(), "classes": classes, "arguments": vars(args)}
-        Path(args.json).write_text(json.dumps(record), encoding="utf-8")
+        Path(args.json).write_bytes(json.dumps(record).encode())
     if args.save:
         run = _recorded(args, configs, result, rows)
-        Path(args.save).write_text(json.dumps(run, indent=1) + "\n", encoding="utf-8")
+        text = json.dumps(run, indent=1) + "\n"  # as results/*.json are written
+        Path(args.save).write_bytes(text.encode())
 
 
 def _recorded(

@@ -111,8 +111,6 @@ def evaluate(
         images, found, _, unread = fetch(dataset, indices, on_error=on_error, classes=classes)
         skipped.update(unread)
         labels = found.cpu()
-        if not len(labels):
-            continue
         posteriors = predict(nets, images, method, scales, flip, **keywords)  # (n, K)
         best = posteriors.topk(min(5, classes)).indices  # (n, 5)
         confusion.index_put_((labels, best[:, 0]), torch.ones_like(labels), accumulate=True)

@@ -105,8 +105,8 @@ def check(args: argparse.Namespace) -> tuple[Recipe, Options]:
     return recipe, options
 
 
-def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], dict[str, str]]:
-    """The training and the validation set, and the images that could not be read into memory."""
+def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], list[str]]:
+    """The training and the validation set, and why images could not be read into memory."""
     if args.data == "shapes":
         size = recipe.scales if isinstance(recipe.scales, int) else max(recipe.scales)
         counts = {"train": args.images, "val": args.val_images}
@@ -123,12 +123,12 @@ def open_sets(args: argparse.Namespace, recipe: Recipe) -> tuple[list[Any], dict
             open_dataset(args.data, args.root, split, download=args.download)
             for split in ("train", "val")
         ]
-    lost: dict[str, str] = {}
+    lost: list[str] = []
     if args.in_memory:
-        for i, split in enumerate(("train", "val")):
+        for i, dataset in enumerate(sets):
             skipped: dict[int, str] = {}
-            sets[i] = in_memory(sets[i], on_error=args.on_error, skipped=skipped)
-            lost |= {f"{split} {index}": reason for index, reason in skipped.items()}
+            sets[i] = in_memory(dataset, on_error=args.on_error, skipped=skipped)
+            lost += skipped.values()
     return sets, lost
 
 
@@ -143,7 +143,7 @@ def main(argv: list[str] | None = None) -> Run:
             run = fit(recipe, train, val, args.out, init_from=args.init_from, options=options)
             if world()[0] == 0:
                 if lost:
-                    names = "; ".join(lost.values())
+                    names = "; ".join(lost)
                     print(f"{len(lost)} unreadable images were not taken into memory: {names}")
                 print(f"ended: {run.ended}; {run.checkpoint}")
             return run

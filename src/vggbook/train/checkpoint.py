@@ -60,7 +60,7 @@ def save_checkpoint(state: dict, path: str | Path, keep: str | Path | None = Non
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch wraps some of the system's errors
         with contextlib.suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            temporary.unlink()
         raise CheckpointError(
             f"could not write {path}: {error}. "
             "The checkpoint before it is untouched; is the disk full?"
@@ -116,7 +116,7 @@ def locked(folder: Path) -> Iterator[None]:
 
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / "lock").acquire(timeout=0.5)
+        lock = FileLock(folder / "lock").acquire(blocking=False)
     except Timeout:
         what = "a folder of its own; another run is writing into this folder"
         raise BlockingIOError(expected("out", str(folder), what)) from None

@@ -20,7 +20,7 @@ class KeyedDropout(nn.Dropout):
             return super().forward(x)
         seed, epoch, layer, indices = self.key
         keys = hash_keys(seed, epoch, layer, indices.to(x.device))  # (N,)
-        u = uniforms(keys, x[0].numel() if len(x) else 1)  # (N, features)
+        u = uniforms(keys, x.flatten(1).shape[1])  # (N, features)
         return x * (u >= self.p).to(x.dtype).div_(1 - self.p).view_as(x)
 
     @classmethod

@@ -60,15 +60,15 @@ class History:
         left, right = axes if axes is not None else plt.subplots(1, 2)[1]
         before = len(right.get_legend_handles_labels()[1])  # runs that are drawn already
         dashes, marker = STYLES[before % len(STYLES)]
-        (line,) = left.plot(*self._smooth(), dashes, lw=1.4, label=label or "training")
+        (line,) = left.plot(*self._smooth(), dashes, label=label or "training")
         colour = line.get_color()
         measured = [row for row in self.rows if row["val_accuracy"] is not None]
         epochs = [row["epoch"] for row in measured]
         if not label:
             losses = [row["val_loss"] for row in measured]
-            left.plot(epochs, losses, "s--", color=colour, ms=5, label="validation")
+            left.plot(epochs, losses, "s--", color=colour, label="validation")
         errors = [100 * (1 - row["val_accuracy"]) for row in measured]
-        right.plot(epochs, errors, marker + "-", color=colour, ms=5, label=label)
+        right.plot(epochs, errors, marker + "-", color=colour, label=label)
         for row, after in zip(self.rows, self.rows[1:]):
             if after["lr"] < row["lr"]:
                 for ax in (left, right):

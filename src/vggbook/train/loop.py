@@ -38,7 +38,7 @@ def descend(at: Training, machine: Machine, val: Loader | None, keeper: Keeper, 
         at.train_mode()
         began, first = time.monotonic(), at.step
         for images, labels, indices in batches(at, machine):  # (n, 3, crop, crop), (n,), (n,)
-            at.optimizer.zero_grad(set_to_none=True)
+            at.optimizer.zero_grad()
             loss = machine.gradient(images, labels, indices, at.epoch)  # forward and backward
             machine.update(at.optimizer)  # v = 0.9 v + g + 5e-4 w;  w = w - lr v
             at.count(loss)
@@ -80,7 +80,7 @@ def validate(machine: Machine, loader: Loader) -> tuple[float, float]:
             logits = machine.logits(x)  # (n, classes)
             loss = F.cross_entropy(logits, y, reduction="sum")
             right = (logits.argmax(1) == y).sum()
-            total += torch.tensor([float(loss), float(right), len(y)], dtype=torch.float64)
+            total += torch.tensor([float(loss), float(right), len(y)])
     loss, right, images = machine.total(total)
     return loss / images, right / images
 

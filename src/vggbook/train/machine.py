@@ -176,7 +176,7 @@ class Machine:
             except torch.cuda.OutOfMemoryError:
                 if self.micro == 1:
                     raise
-                failed += 1
+                failed.fill_(True)
             dist.all_reduce(failed, dist.ReduceOp.MAX)
             self._undo(buffers)
             self.proven = not failed
@@ -188,7 +188,7 @@ class Machine:
         return [buffer.clone() for buffer in self.net.buffers()]
 
     def _undo(self, buffers: list[Tensor]) -> None:
-        self.net.zero_grad(set_to_none=True)
+        self.net.zero_grad()
         for buffer, old in zip(self.net.buffers(), buffers):
             buffer.copy_(old)
 

@@ -49,7 +49,7 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.mean is not None:
-            mean = torch.as_tensor(self.mean, dtype=torch.float32)
+            mean = torch.as_tensor(self.mean)
             right = mean.shape == (3,) and bool(((mean >= 0) & (mean <= 255)).all())
             needs(right, "mean", self.mean, "the mean RGB, three numbers from 0 to 255")
         choice("precision", self.precision, PRECISIONS)

@@ -18,7 +18,7 @@ from .checkpoint import CheckpointError, load_run
 Source = str | Path | nn.Module
 
 
-def trained(source: Source, image_size: Any = 224) -> nn.Module:
+def trained(source: Source, image_size: Any) -> nn.Module:
     """The net that ``init_from`` means: a net itself, torchvision's name for one ("vgg16"), a run's
     checkpoint, or a file of released weights, for images of this size where the file does not tell.
     CheckpointError says what is wrong with a file."""

@@ -70,10 +70,9 @@ class Training:
             factor=recipe.lr_factor,
             patience=recipe.patience,
             threshold=0,
-            threshold_mode="abs",
             eps=0,
         )
-        self.history, self.best, self.drops = History(), -1.0, 0
+        self.history, self.best, self.drops = History(), -math.inf, 0
         self.epoch, self.step, self.ended = 0, 0, ""  # epochs done; steps of this epoch done
         self.skipped: set[str] = set()  # unreadable images, and why
         self.written: Path | None = None
@@ -141,14 +140,14 @@ class Training:
         }
         self.history.rows.append(row)
         self.epoch, self.step = self.epoch + 1, 0
+        better = False
         if accuracy is not None:
             self.plateau.step(accuracy)
             self.drops += self.lr < lr
+            better = accuracy > self.best
+            self.best = accuracy if better else self.best
         self._look_for_the_end()
-        if accuracy is None or accuracy <= self.best:
-            return False
-        self.best = accuracy
-        return True
+        return better
 
     def _look_for_the_end(self) -> None:
         if self.drops > self.recipe.lr_drops:
@@ -183,7 +182,7 @@ class Training:
             "best": self.best,
             "ended": self.ended,
             "rows": self.history.rows,
-            "losses": torch.tensor(self.history.losses, dtype=torch.float64),
+            "losses": torch.tensor(self.history.losses),  # float32, as they were
         }
         return state | ({"frozen": list(self.frozen)} if self.frozen else {})
 
@@ -232,5 +231,5 @@ class Keeper:
             except CheckpointError as error:
                 if at.ended:
                     raise
-                warnings.warn(f"{error} Training goes on.", stacklevel=2)
+                warnings.warn(f"{error} Training goes on.", stacklevel=4)  # who called fit
         self.saved_at = time.monotonic()

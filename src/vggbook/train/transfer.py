@@ -30,8 +30,9 @@ def named_layers(net: nn.Module) -> dict[str, Layer]:
     if isinstance(net, Network):
         config = net.config
     else:
-        layers = tuple(Conv(3) if isinstance(m, nn.Conv2d) else Pool() for m in sliding)
-        config = Config("theirs", layers, fc=(1,) * (len(linear) - 1))
+        layers = [Conv(m.out_channels) if isinstance(m, nn.Conv2d) else Pool() for m in sliding]
+        fc = tuple(m.out_features for m in linear[:-1])
+        config = Config(type(net).__name__, tuple(layers), fc)
     names = [name for name in config.layer_names if name.startswith("conv")]
     return {**dict(zip(names, convs)), **dict(zip(config.fc_names, linear))}
 
@@ -84,16 +85,14 @@ def _title(net: nn.Module) -> str:
     return net.config.name if isinstance(net, Network) else type(net).__name__
 
 
-def start_from(
-    source: Source, model: nn.Module, gain: float = 1.0, say: Callable[[str], None] = print
-) -> tuple[str, ...]:
+def start_from(source: Source, model: Network, gain: float, say: Callable[[str], None]) -> None:
     """Copy a trained net's layers: all where the convolutions have the same names, else the first
     four of them and the FC layers; the last layer only where the classes are as many.
 
     ``say`` gets one line on what was copied, and one where the net is used to other pixels: a net
     that read BGR has its first layer turned round, a division is for ``gain`` to make.
     """
-    net = trained(source, getattr(model, "image_size", 224))
+    net = trained(source, model.image_size)
     title = str(source) if isinstance(source, str | Path) else _title(net)
     have, want = named_layers(net), named_layers(model)
     names = tuple(have) if list(have) == list(want) else _four_and_fc(have)
@@ -108,7 +107,6 @@ def start_from(
     rest = f"; drawn anew: {', '.join(fresh)}" if fresh else ""
     say(f"layers from {title}: {', '.join(names)}{rest}{why}")
     match_pixels(net, next(iter(want.values())), gain, say)
-    return names
 
 
 def frozen_layers(model: nn.Module, freeze: Sequence[str]) -> dict[str, list[nn.Module]]:
