@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from numbers import Number
 from typing import Any
 
@@ -12,16 +13,13 @@ def tolerance(printed: float) -> float:
     """Half a unit of the last printed digit; a single digit (0.9, 1e-2) is exact."""
     if printed == 0 or not math.isfinite(printed):
         return 0.0
-    mantissa, exponent = f"{printed!r}".lower().partition("e")[::2]
-    digits = mantissa.lstrip("-").replace(".", "").lstrip("0")
-    decimals = len(mantissa.partition(".")[2])
-    # 2700.0 or 67000000.0: rounded to its leading digits
-    if abs(printed) >= 1000 and float(mantissa).is_integer():
-        whole = mantissa.partition(".")[0].lstrip("-")
-        digits, decimals = whole.rstrip("0"), len(whole.rstrip("0")) - len(whole)
+    number = Decimal(repr(abs(printed)))
+    if number >= 1000 and number == number.to_integral_value():
+        number = number.normalize()  # 2700.0 or 67000000.0: rounded to its leading digits
+    _, digits, exponent = number.as_tuple()
     if len(digits) == 1:
         return 1e-9 * abs(printed)
-    return 0.5 * 10.0 ** (int(exponent or 0) - decimals) * (1 + 1e-9)
+    return 0.5 * 10.0 ** int(exponent) * (1 + 1e-9)
 
 
 def plain(value: Any) -> Any:
@@ -30,7 +28,7 @@ def plain(value: Any) -> Any:
         return {key: plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(item) for item in value]
-    if hasattr(value, "tolist") and not isinstance(value, (str, bytes)):
+    if hasattr(value, "tolist"):
         return plain(value.tolist())
     return value
 
@@ -47,7 +45,7 @@ def mismatch(found: Any, expected: Any, where: str) -> str | None:
             return f"found the keys {sorted(map(str, found))}{at}, expected {keys}"
         named = {str(key): value for key, value in found.items()}
         pairs = [
-            (named[str(key)], value, f"{where}.{key}".lstrip("."))
+            (named[str(key)], value, f"{where}.{key}".removeprefix("."))
             for key, value in expected.items()
         ]
     elif isinstance(expected, list):

@@ -15,6 +15,10 @@ from ..data import UnreadableImage, load_image
 KINDS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 HEIC_KINDS = (".heic", ".heif")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
+_HEIC_HELP = (
+    "HEIC is not supported: export the photograph as JPEG, or choose 'most compatible' in the "
+    "phone's camera settings"
+)
 _MOST_BYTES = 50_000_000  # of a picture from the web
 _SECONDS = 30
 
@@ -44,17 +48,14 @@ def open_picture(path: Path) -> Tensor:
         return load_image(path)
     except UnreadableImage:
         if _is_heic(path):
-            raise UnreadableImage(
-                f"{path.name}: HEIC is not supported: export the photograph as JPEG, or choose "
-                "'most compatible' in the phone's camera settings"
-            ) from None
+            raise UnreadableImage(f"{path.name}: {_HEIC_HELP}") from None
         raise
 
 
 def _is_heic(path: Path) -> bool:
     with open(path, "rb") as file:
-        start = file.read(12)
-    return start[4:8] == b"ftyp" and start[8:12] in _HEIC_BRANDS
+        file.seek(4)
+        return file.read(4) == b"ftyp" and file.read(4) in _HEIC_BRANDS
 
 
 def _from_folder(folder: Path, most: int) -> dict[str, Tensor]:
@@ -87,13 +88,13 @@ def _from_address(address: str) -> dict[str, Tensor]:
         raise UnreadableImage(f"{address}: more than {_MOST_BYTES / 1e6:.0f} MB")
     name = unquote(Path(urlsplit(address).path).name) or "picture"
     with TemporaryDirectory() as folder:
-        path = Path(folder, "picture")
+        path = Path(folder, "fetched")
         path.write_bytes(content)
         try:
-            return {name: open_picture(path)}
-        except UnreadableImage as error:
-            if "HEIC" in str(error):
-                raise
+            return {name: load_image(path)}
+        except UnreadableImage:
+            if _is_heic(path):
+                raise UnreadableImage(f"{address}: {_HEIC_HELP}") from None
             start = content[:20]
             raise UnreadableImage(
                 f"{address}: is no picture that can be read: it starts with {start!r}"

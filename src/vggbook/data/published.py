@@ -69,7 +69,7 @@ def _imagenette(root: Any, split: str, download: bool, options: dict) -> FolderD
     needs(size in Imagenette._ARCHIVES, "size", size, f"one of {', '.join(Imagenette._ARCHIVES)}")
     folder = Path(root, Path(Imagenette._ARCHIVES[size][0]).stem)
     if not folder.exists():
-        Imagenette(root, split, size=size, download=download)
+        Imagenette(root, size=size, download=download)  # both splits
     source = _visible(ImageFolder)(folder / split, **options)
     names = Imagenette._WNID_TO_CLASS
     unknown = sorted(set(source.classes) - set(names))
@@ -149,7 +149,7 @@ def _image_files(folder: Path, extensions: tuple[str, ...]) -> list[str]:
 def _fetched(kind: type, root: Any, download: bool, **options: Any) -> Any:
     """One of torchvision's sets; what lies there already is not fetched a second time."""
     try:
-        return kind(root, download=False, **options)
+        return kind(root, **options)
     except RuntimeError:  # not there, or not whole
         if not download:
             raise
