@@ -4,13 +4,15 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vggbook.data import ShapesDataset, hash_keys
-from vggbook.data.painting import coverage
+from vggbook.data.painting import corners, coverage, paint
+from vggbook.data.scenes import COLUMN_COUNT, Look, draw_scene, frame, named_columns
 
 few = settings(max_examples=15, deadline=None)
 
@@ -137,6 +139,9 @@ def test_mixed_sizes_and_aspects_come_as_a_list():
     [
         ({"split": "dev"}, "split='dev': expected one of 'train', 'val', 'test'"),
         ({"n": 2**30 + 1}, "n=1073741825: expected a whole number from 1 to 1073741824"),
+        ({"seed": 1.5}, "seed=1.5: expected a whole number"),
+        ({"classes": ["disc-dots"] * 2}, "expected two or more different names among .*'disc-str"),
+        ({"difficulty": -0.5}, "difficulty=-0.5: expected a number from 0 to 1"),
         ({"n": 0}, "n=0: expected a whole number from 1 to"),
         ({"classes": 13}, "classes=13: expected one of 4, 6"),
         (
@@ -159,8 +164,12 @@ def test_shapes_refuse(options, message):
 def test_indices_out_of_range(shapes):
     with pytest.raises(IndexError, match="indices reach from 3 to 240: expected 0 to 239"):
         shapes.batch([3, 240])
-    with pytest.raises(IndexError, match="index 240 of 240 images"):
-        shapes[240]
+    with pytest.raises(IndexError, match="indices reach from -1 to 3: expected 0 to 239"):
+        shapes.batch([3, -1])
+    for outside in (240, -241):
+        with pytest.raises(IndexError, match=f"index {outside} of 240 images"):
+            shapes[outside]
+    assert torch.equal(shapes[-240][0], shapes[0][0]) and len(shapes.labels([])) == 0
     assert torch.equal(shapes[-1][0], shapes[239][0])
 
 
@@ -213,3 +222,71 @@ def test_defaults():
     assert len(plain) == 8192 == len(plain.labels()) and plain.size == (96, 96)
     assert plain.classes == same.classes and len(plain.classes) == 12
     assert torch.equal(plain.batch(range(5))[0], same.batch(range(5))[0])
+
+
+def test_indices_of_any_kind(shapes):
+    images, labels = shapes.batch([3, 17])
+    kinds = (torch.tensor([3, 17], dtype=torch.int32), np.array([3, 17]), range(3, 18, 14))
+    for indices in (*kinds, (i for i in (3, 17))):
+        found = shapes.batch(indices)
+        assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+        assert found[1].dtype == torch.int64
+
+
+def test_all_classes_by_name_are_the_24():
+    names = ShapesDataset(classes=24).classes
+    assert ShapesDataset(classes=list(names)).classes == names and len(set(names)) == 24
+
+
+def test_the_longer_side_is_rounded_down():
+    for aspect, shape in ((1.2299985, (3, 100, 122)), (1.6, (3, 100, 160)), (1.239, (3, 100, 123))):
+        assert ShapesDataset(size=100, aspect=aspect)[0][0].shape == shape
+        assert ShapesDataset(size=100, aspect=1 / aspect)[0][0].shape == (3, *shape[:0:-1])
+
+
+@pytest.mark.parametrize(
+    "difficulty, smallest", [(0, 0.30), (0.25, 0.1975), (0.5, 0.13), (1, 0.10)]
+)
+def test_radii_reach_as_far_as_is_said(difficulty, smallest):
+    """0.20 at the default difficulty, 0.13 at 0.5, 0.10 at 1, up to 0.42 of the smallest side."""
+    outline = ShapesDataset(difficulty=difficulty).scenes(range(8192)).outline
+    assert outline.radius.min() == pytest.approx(smallest, rel=2e-3)
+    assert outline.radius.max() == pytest.approx(0.42, rel=2e-3)
+
+
+def look(**options):
+    plain = {"size": (32, 64), "aspect": (0.5, 2.0), "difficulty": 0.0, "hint": 0.0}
+    table = {"shape_of": torch.tensor([0, 1]), "texture_of": torch.tensor([2, 3])}
+    return Look(**{**plain, **table, "colour_of": torch.zeros(2, 1, 3), **options})
+
+
+def test_aspect_and_side_are_the_columns_that_say_so():
+    u = torch.rand(200, COLUMN_COUNT, generator=torch.Generator().manual_seed(0))
+    named = named_columns(u)
+    side, width, height = frame(look(), u)
+    aspect = 0.5 * 4 ** named["aspect"]  # even in the logarithm
+    torch.testing.assert_close(width / height, aspect)
+    assert torch.equal(torch.minimum(width, height), torch.ones(200, 1))
+    assert torch.equal(side, torch.floor(32 + 33 * named["side"]))
+    assert (named["aspect"] == named["side"]).sum() == 0
+    top = torch.full((1, COLUMN_COUNT), 1 - 2**-24)
+    assert frame(look(size=(32, 2**24)), top)[0] <= 2**24  # where rounding reaches one more
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
+def test_without_difficulty_nothing_is_in_the_way(number):
+    scene = draw_scene(look(), torch.full((2, COLUMN_COUNT), number), torch.tensor([0, 1]))
+    assert not scene.plain.present.any() and not scene.bands.half.any()
+    assert not scene.waves.colour.any() and not scene.light.slope.any()
+    assert (scene.light.gain == 1).all() and (scene.outline.tilt == 1).all()
+
+
+def test_scenes_are_painted_where_their_numbers_lie():
+    there = {name: getattr(look(), name).to("meta") for name in ("shape_of", "texture_of")}
+    u = torch.empty(3, COLUMN_COUNT, device="meta")
+    labels = torch.empty(3, dtype=torch.int64, device="meta")
+    scene = draw_scene(look(**there, colour_of=torch.zeros(2, 1, 3, device="meta")), u, labels)
+    x, y = torch.empty(20, device="meta"), torch.empty(16, device="meta")
+    picture = paint(scene, x, y, 16)
+    assert picture.is_meta and picture.dtype == torch.uint8 and picture.shape == (3, 3, 16, 20)
+    assert all(place.is_meta for place in corners(scene.outline))
