@@ -298,9 +298,7 @@ def test_what_a_page_and_the_ledger_get():
 @pytest.mark.parametrize("key", ["param-d", "mac", "Table 2", "loc-x", "multi_crop", "depth"])
 def test_an_unknown_claim_names_the_three_nearest(key):
     """Those that share at least two fifths of their characters, the nearest first."""
-    shares = {
-        claim.id: difflib.SequenceMatcher(None, claim.id, key).ratio() for claim in claims()
-    }
+    shares = {claim.id: difflib.SequenceMatcher(None, claim.id, key).ratio() for claim in claims()}
     near = sorted(shares, key=lambda name: (shares[name], name), reverse=True)
     near = [name for name in near if shares[name] >= 0.4][:3]
     hint = f"; near: {', '.join(near)}" if near else ""
@@ -656,7 +654,7 @@ def test_photographs_without_scikit_learn(monkeypatch, tmp_path):
     for places in (None, [str(tmp_path)]):  # no package, and one without the pictures
         spec = SimpleNamespace(submodule_search_locations=places)
         monkeypatch.setattr(photos, "find_spec", lambda name, spec=spec: spec)
-        with pytest.raises(FileNotFoundError, match="pip install scikit-learn$"):
+        with pytest.raises(FileNotFoundError, match=r"pip install scikit-learn$"):
             photos.photograph_path("china")
 
 
