@@ -9,8 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
-from vggbook.data import ShapesDataset, hash_keys
+from vggbook.data import SHAPES, ShapesDataset, hash_keys
 from vggbook.data.painting import corners, coverage, paint
 from vggbook.data.scenes import COLUMN_COUNT, Look, draw_scene, frame, named_columns
 
@@ -121,6 +122,13 @@ def test_shapes_and_textures_look_as_named():
         torch.testing.assert_close(
             area, n / 2 * math.sin(2 * math.pi / n) * r**2, rtol=0.02, atol=0
         )
+
+
+@pytest.mark.parametrize("name, n", [("disc", 48), ("square", 4), ("triangle", 3), ("hexagon", 6)])
+def test_edges_are_straight(name, n):
+    """An inner corner stands in the middle of an edge: at cos(pi / n) of the radius."""
+    corners_of, inner = SHAPES[name]
+    assert corners_of == n and inner == pytest.approx(math.cos(math.pi / n), rel=1e-12)
 
 
 def test_mixed_sizes_and_aspects_come_as_a_list():
@@ -290,3 +298,47 @@ def test_scenes_are_painted_where_their_numbers_lie():
     picture = paint(scene, x, y, 16)
     assert picture.is_meta and picture.dtype == torch.uint8 and picture.shape == (3, 3, 16, 20)
     assert all(place.is_meta for place in corners(scene.outline))
+
+
+def test_a_plain_ground_is_rounded_to_its_grey_level_and_clipped():
+    """The object stands aside; light multiplies all."""
+    scene = draw_scene(
+        look(), torch.full((5, COLUMN_COUNT), 0.5), torch.zeros(5, dtype=torch.int64)
+    )
+    grey = torch.tensor([0.0, 100, 254, 100.4, 200]).view(5, 1, 1).expand(5, 1, 3) / 255
+    scene = scene._replace(
+        ground=scene.ground._replace(near=grey, far=grey),
+        light=scene.light._replace(gain=torch.tensor([[1.0], [1], [1], [1], [1.5]])),
+        outline=scene.outline._replace(x=torch.full((5, 1), -9.0)),
+    )
+    x = (torch.arange(10) + 0.5) / 8
+    picture = paint(scene, x, x[:8], 8).flatten(1)
+    assert picture.unique(dim=1).tolist() == [[0], [100], [254], [100], [255]]
+
+
+class Placed(TorchFunctionMode):
+    """Notes the functions that make small tensors without a word on where they are to lie."""
+
+    MAKERS = (torch.arange, torch.tensor, torch.as_tensor, torch.empty, torch.zeros, torch.ones)
+
+    def __init__(self):
+        super().__init__()
+        self.unplaced = []
+
+    def __torch_function__(self, function, types, args=(), options=None):
+        made = function(*args, **(options or {}))
+        placed = function not in self.MAKERS or "device" in (options or {})
+        if not placed and made.dim() and made.numel() < 2**20:  # a number goes anywhere
+            self.unplaced.append(function.__name__)
+        return made
+
+
+def test_a_set_makes_its_tensors_on_its_device():
+    """A tensor made elsewhere would stop every GPU."""
+    with Placed() as placed:
+        torch.arange(3)
+        assert placed.unplaced == ["arange"]  # it is seen
+        mixed = ShapesDataset("val", 40, size=(8, 16), aspect=(0.7, 1.5), classes=4)
+        mixed.batch([0, 5, 9])
+        mixed.boxes([1]), mixed.scales(range(4)), mixed.labels()
+    assert placed.unplaced == ["arange"]
