@@ -1,5 +1,6 @@
 """What several test files share: where things are, the built book, a browser."""
 
+import io
 import os
 import shutil
 from pathlib import Path
@@ -26,6 +27,14 @@ def html() -> Path:
             pytest.fail("the book is not built, although make test should have built it")
         pytest.skip("needs the built book: run make book first")
     return path
+
+
+@pytest.fixture
+def ascii_machine(monkeypatch):
+    """A machine whose own encoding is ASCII: files that are read or written without a word on their
+    encoding fail at the first other character.
+    """
+    monkeypatch.setattr(io, "text_encoding", lambda encoding, stacklevel=2: encoding or "ascii")
 
 
 def chromium() -> str | None:

@@ -3,6 +3,9 @@
 import base64
 import hashlib
 import json
+import re
+import runpy
+import sys
 import zlib
 
 import numpy as np
@@ -120,6 +123,7 @@ def test_what_else_the_file_holds():
 def test_rounding_moves_no_weight_by_more_than_half_a_step(levels, tmp_path):
     net = net_of("C")
     net.features[0].weight.data[0] = 0  # a dead unit
+    net.features[0].weight.data[1] *= 1.5e-12 / net.features[0].weight.data[1].abs().max()
     data = export.describe(net, CLASSES, PIXELS, levels=levels)
     whole = numbers(data["weights"], "<i1")
     assert (whole.min(), whole.max()) == (-levels, levels)
@@ -140,7 +144,8 @@ def test_a_file_is_data_or_a_script_for_the_page(tmp_path):
         path = export.write(data, str(tmp_path / name))
         assert path == tmp_path / name and export.load(str(path)) == json.loads(json.dumps(data))
     text = (tmp_path / "net.js").read_text()
-    assert text.startswith('vggThink.add({"format":') and text.endswith("});\n")
+    start = 'vggThink.add({"format":"vggbook net 1","name":"A","config":"A",'  # no space between
+    assert text.startswith(start) and text.endswith('"});\n')
     assert json.loads((tmp_path / "net.json").read_text()) == json.loads(json.dumps(data))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["net.js", "net.json"]
 
@@ -154,6 +159,10 @@ def test_what_is_refused(tmp_path, monkeypatch):
     for levels in (0, 128, 1.5):
         with pytest.raises(ValueError, match=f"levels={levels}: expected a whole number"):
             export.describe(net, CLASSES, PIXELS, levels=levels)
+    whole = build("A", 5, device="meta")  # refused before anything is rounded
+    small = "': expected at most 40,000,000: build a narrower one"
+    with pytest.raises(ValueError, match=rf"^net='128,7\d\d,\d+ weights{small}$"):
+        export.describe(whole, CLASSES, PIXELS)
     count = sum(m.weight.numel() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear))
     monkeypatch.setattr(export, "LARGEST", count)
     data = export.describe(net, CLASSES, PIXELS)
@@ -189,10 +198,14 @@ def test_command_line(run, tmp_path, capsys):
     export.main([str(run.checkpoint), str(out), "--name", "mine"])
     net = export.read(out)
     data = export.load(out)
-    kilobytes = -(-out.stat().st_size // 1000)
+    kilobytes = round(out.stat().st_size / 1000)
     said = f"{out}: {data['count']:,} weights in 8 bits, {kilobytes:,} kB\n"
     assert capsys.readouterr().out == said
     assert (data["name"], data["config"]) == ("mine", "A")
+    assert data["std"] == [64.0] * 3 and data["mean"] == run.mean.tolist()
+    assert data["classes"] == list(run.classes) and net.preprocessing.name == "mine"
+    export.main([str(run.checkpoint), str(out)])
+    assert export.load(out)["name"] == "A"
     assert data["note"] == "trained for 1 epochs; max_epochs=1 reached"
     x = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8, generator=seeded())
     plain = (x.float() - run.mean[:, None, None]) / 64
@@ -212,3 +225,37 @@ def test_the_command_line_refuses_in_one_line(checkpoint, out, words, tmp_path):
     with pytest.raises(SystemExit, match=rf"^vggbook\.book\.export: .*{words}") as stop:
         export.main([str(tmp_path / checkpoint), str(tmp_path / out)])
     assert "\n" not in str(stop.value)
+
+
+def test_every_layer_has_its_name():
+    """As the page and the chapters call them."""
+    data = export.describe(net_of("A-LRN"), CLASSES, PIXELS)
+    names = "conv1_1 lrn1_1 pool1 conv2_1 pool2 conv3_1 conv3_2 pool3 conv4_1 conv4_2 pool4"
+    names += " conv5_1 conv5_2 pool5 fc1 fc2 fc3"
+    assert [layer["name"] for layer in data["layers"]] == names.split()
+    kinds = {re.match("[a-z]+", layer["name"])[0]: layer["kind"] for layer in data["layers"]}
+    assert kinds == {"conv": "conv", "lrn": "lrn", "pool": "pool", "fc": "fc"}
+
+
+def test_a_file_is_read_as_utf_8(tmp_path, ascii_machine):
+    data = export.describe(net_of("A"), ["Möwe", *CLASSES[1:]], PIXELS)
+    (tmp_path / "a.json").write_bytes(json.dumps(data, ensure_ascii=False).encode())
+    assert export.load(tmp_path / "a.json")["classes"][0] == "Möwe"
+    assert export.read(export.write(data, tmp_path / "b.json")).classes[0] == "Möwe"
+
+
+def test_help(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        export.main(["--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.startswith("usage: python -m vggbook.book.export [-h] [--name NAME] checkpoint out")
+    for words in ("See it think", "last.pt or best.pt of a run", "for instance my_net.json"):
+        assert words in said
+    assert "--name NAME what the page calls the net" in said
+
+
+def test_the_module_is_the_command(monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["export", "nothing.pt", "no/x.json"])
+    monkeypatch.delitem(sys.modules, "vggbook.book.export")
+    with pytest.raises(SystemExit, match="expected a file in a folder that exists"):
+        runpy.run_module("vggbook.book.export", run_name="__main__")

@@ -1,11 +1,14 @@
 """What the style draws: a figure's own parts, files and pictures."""
 
 import io
+import re
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pytest
+import torch
+from conftest import ROOT
 from PIL import Image
 
 from vggbook.book import figures
@@ -105,8 +108,32 @@ def test_photographs_become_a_jpeg(drawn):
 
 def test_grey_and_coloured_pictures(drawn):
     _, ax = drawn
-    figures.show_image(ax, __import__("torch").zeros(4, 5), "grey")
+    figures.show_image(ax, torch.zeros(4, 5), "grey")
     assert ax.images[-1].get_cmap().name == "gray" and ax.get_title() == "grey"
+    pixels = torch.randint(0, 256, (3, 4, 5), dtype=torch.uint8)
+    figures.show_image(ax, pixels)
+    assert np.array_equal(ax.images[-1].get_array(), np.moveaxis(pixels.numpy(), 0, 2))
+    assert ax.get_title() == "" and not ax.axison
+
+
+def test_a_photograph_has_the_books_ground_in_any_style(drawn):
+    fig, _ = drawn
+    with mpl.rc_context({"savefig.facecolor": "black", "savefig.bbox": None}):
+        image = Image.open(io.BytesIO(figures.photo(fig).data))
+    ground = [int(figures.GROUND[i : i + 2], 16) for i in (1, 3, 5)]
+    assert max(abs(a - b) for a, b in zip(image.getpixel((1, 1)), ground)) <= 3
+
+
+def test_colours_have_the_names_that_contributing_lists(drawn):
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    table = re.findall(r"^\| `([\w-]+)` \| `(#\w+)` \|$", text, re.M)
+    assert table == list(figures.COLOUR.items())
+    assert figures.INK == figures.COLOUR["ink"] and figures.GRID == figures.COLOUR["grid"]
+
+
+def test_markers_are_filled_ones_that_differ(drawn):
+    assert len(set(figures.MARKERS)) == 7
+    assert set(figures.MARKERS) <= set(mpl.markers.MarkerStyle.filled_markers)
 
 
 def test_in_a_notebook_drawings_are_svg(monkeypatch):

@@ -2,6 +2,7 @@
 
 import io
 import urllib.request
+from dataclasses import FrozenInstanceError
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 
@@ -53,6 +54,10 @@ def test_a_folder_gives_its_pictures_upright_and_names_those_left_out(halves, ca
         top, bottom = found[name][:, 5, 15].tolist(), found[name][:, 35, 15].tolist()
         assert top[0] > 240 > 20 > top[2] and bottom[2] > 240 > 20 > bottom[0]
     assert (found["d.png"] == 255).all()
+    (halves / "e.heic").rename(halves / "e.HEIF")
+    assert len(pictures(halves)) == 4 and "left out: e.HEIF: HEIC" in capsys.readouterr().out
+    (halves / "e.HEIF").rename(halves / "e.heic")
+    pictures(halves)
     said = capsys.readouterr().out
     assert "e.heic: HEIC is not supported" in said and "f.jpg" in said
 
@@ -120,6 +125,45 @@ def test_what_an_address_may_not_be(monkeypatch):
     monkeypatch.setattr(urllib.request, "urlopen", fails)
     with pytest.raises(UnreadableImage, match=r"b\.png does not answer \(no route\)$"):
         pictures("https://a.example/b.png")
+
+    def waits(request, timeout):
+        raise TimeoutError("timed out")
+
+    monkeypatch.setattr(urllib.request, "urlopen", waits)
+    with pytest.raises(UnreadableImage, match=r"b\.png does not answer \(timed out\)$"):
+        pictures("http://a.example/b.png")
+
+
+def answers(content):
+    return lambda request, timeout: io.BytesIO(content)
+
+
+def test_a_picture_may_have_as_many_bytes_as_are_allowed(halves, monkeypatch):
+    content = (halves / "a.png").read_bytes()
+    monkeypatch.setattr(urllib.request, "urlopen", answers(content))
+    monkeypatch.setattr(module, "_MOST_BYTES", len(content))
+    assert pictures("https://a.example/b.png")["b.png"].shape == (3, 40, 30)
+    monkeypatch.setattr(module, "_MOST_BYTES", len(content) - 1)
+    with pytest.raises(UnreadableImage, match="more than"):
+        pictures("https://a.example/b.png")
+
+
+def test_50_megabytes_are_allowed(monkeypatch):
+    for count, words in ((50_000_000, "is no picture"), (50_000_001, "more than 50 MB$")):
+        monkeypatch.setattr(urllib.request, "urlopen", answers(bytes(count)))
+        with pytest.raises(UnreadableImage, match=words):
+            pictures("https://a.example/b.png")
+
+
+def test_an_address_without_a_name_gives_a_picture(halves, monkeypatch):
+    monkeypatch.setattr(urllib.request, "urlopen", answers((halves / "a.png").read_bytes()))
+    assert list(pictures("https://a.example")) == list(pictures("http://b.example/")) == ["picture"]
+
+
+def test_a_heic_photograph_from_an_address_is_named_by_it(monkeypatch):
+    monkeypatch.setattr(urllib.request, "urlopen", answers(HEIC))
+    with pytest.raises(UnreadableImage, match=r"^https://a\.example/e: HEIC is not supported: exp"):
+        pictures("https://a.example/e")
 
 
 def test_an_address_gives_its_picture_or_one_line(halves):
@@ -208,6 +252,19 @@ def test_the_released_file_is_taken_where_it_lies(released, monkeypatch):
     monkeypatch.setattr(trained, "find_weights", lambda name: f"{name}.pth")
     found = trained_net("auto", profiles.Settings("gpu", {"device": "cpu"}))
     assert found.released and released == [("load", "vgg16.pth"), ("to", "cpu")]
+    with pytest.raises(FrozenInstanceError):
+        found.which = "another"
+
+
+def test_a_file_may_come_without_names_of_its_classes(released, monkeypatch):
+    class Net:
+        class_names = None
+
+        def to(self, device):
+            return self
+
+    monkeypatch.setattr(trained, "load_weights", lambda path: Net())
+    assert trained_net("download", profiles.Settings("cpu", {"device": "cpu"})).names == ()
 
 
 def test_a_failed_download_is_one_line(released, monkeypatch, capsys):

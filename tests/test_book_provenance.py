@@ -2,6 +2,7 @@
 
 import platform
 import subprocess
+import time
 from importlib import metadata
 from pathlib import Path
 
@@ -125,3 +126,55 @@ def test_a_run_names_the_device_that_it_ran_on(monkeypatch, kind, device):
     run = provenance.of_run("command", kind, 3)
     assert run["device"] == device
     assert run["versions"]["torchvision"] == metadata.version("torchvision").split("+")[0]
+
+
+def test_what_a_run_records(monkeypatch):
+    roots = []
+    monkeypatch.setattr(provenance, "commit", lambda root: roots.append(root) or "abc1234+")
+    monkeypatch.setattr(provenance, "processor", lambda: "beads")
+    days = [time.strftime("%Y-%m-%d", time.gmtime())]
+    run = provenance.of_run("python -m experiments.mine")
+    days.append(time.strftime("%Y-%m-%d", time.gmtime()))
+    assert run.pop("date") in days
+    packages = ("torch", "torchvision", "numpy", "vggbook")
+    assert run == {
+        "command": "python -m experiments.mine",
+        "commit": "abc1234+",
+        "device": "beads",
+        "versions": provenance.versions(packages),
+        "seed": None,
+    }
+    assert list(run["versions"]) == ["python", *packages]
+    here = Path(provenance.__file__)
+    assert [root / "src/vggbook/book" / here.name for root in roots] == [here]
+    assert provenance.of_run("command", "cpu", 0)["seed"] == 0
+
+
+def test_a_program_that_hangs_is_left_after_a_minute(monkeypatch):
+    asked = []
+
+    def hangs(command, **how):
+        asked.append(how["timeout"])
+        raise subprocess.TimeoutExpired(command, how["timeout"])
+
+    monkeypatch.setattr(provenance.subprocess, "run", hangs)
+    assert provenance.git(Path("/"), "status") is None
+    assert provenance.device() == provenance.processor()
+    assert asked == [60, 60]
+
+
+def test_programs_and_tables_are_read_as_utf_8(tmp_path, monkeypatch, ascii_machine):
+    monkeypatch.setattr(subprocess, "_text_encoding", lambda: "ascii")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    program(tmp_path, "nvidia-smi", "printf 'K\\303\\244rtchen\\n'")
+    assert provenance.device() == "Kärtchen"
+    real = Path.read_text
+    (tmp_path / "cpuinfo").write_bytes("model name\t: Zählwerk\n".encode())
+
+    def read_text(path, *words, **options):
+        there = tmp_path / "cpuinfo" if str(path) == "/proc/cpuinfo" else path
+        return real(there, *words, **options)
+
+    monkeypatch.setattr(Path, "exists", lambda path: str(path) == "/proc/cpuinfo")
+    monkeypatch.setattr(Path, "read_text", read_text)
+    assert provenance.processor().startswith("Zählwerk, ")

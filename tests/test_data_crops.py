@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.pictures import noise
 from vggbook.data import colour_shift, isotropic_resize, random_crop_flip
-from vggbook.data.crops import centre_crops, crops_at
+from vggbook.data.crops import centre_crops, crops_at, take
 
 few = settings(max_examples=15, deadline=None)
 
@@ -39,6 +39,10 @@ def test_isotropic_resize_takes_batches_lists_and_a_size_an_image():
     assert [tuple(x.shape) for x in one] == [(3, 15, 20), (3, 37, 15)]
     with pytest.raises(ValueError, match="S has 2 values: expected one for each of the 5 images"):
         isotropic_resize(batch, [20, 24])
+    one = isotropic_resize(batch, 1)
+    assert one.shape == (5, 3, 1, 1) and one.dtype == torch.uint8  # 40 / 30 is rounded down
+    mean = batch.double().mean((2, 3), keepdim=True)
+    assert (one - mean).abs().max() < 30  # weighted towards the middle, and noise
     with pytest.raises(ValueError, match="S=0: expected a smallest side of at least 1"):
         isotropic_resize(batch, 0)
 
@@ -75,9 +79,6 @@ def test_gather_and_slices_cut_the_same(monkeypatch):
     """The path for accelerators, run here on the CPU by hiding what the device is."""
     batch, u = noise(9, 3, 21, 33), torch.rand(9, 3, generator=torch.Generator().manual_seed(4))
     plain = crops_at(batch, 16, u, True)
-
-    class Elsewhere(torch.Tensor):
-        device = property(lambda self: torch.device("meta"))
 
     real = torch.Tensor.to
     monkeypatch.setattr(
@@ -134,3 +135,79 @@ def test_resized_on_an_accelerator_is_uint8_again():
     away = torch.empty(2, 3, 30, 40, dtype=torch.uint8, device="meta")
     small = isotropic_resize(away, 24)
     assert small.dtype == torch.uint8 and small.shape == (2, 3, 24, 32)
+
+
+class Elsewhere(torch.Tensor):
+    """Pixels in this machine's memory that say they lie elsewhere."""
+
+    device = property(lambda self: torch.device("meta"))
+
+
+def test_an_accelerator_resizes_in_float_and_rounds():
+    image = noise(2, 3, 30, 41)
+    there = isotropic_resize(image.as_subclass(Elsewhere), 24).as_subclass(torch.Tensor)
+    assert there.dtype == torch.uint8
+    assert torch.equal(there.float(), isotropic_resize(image.float(), 24).round())
+    assert (there.int() - isotropic_resize(image, 24).int()).abs().max() <= 1
+
+
+def test_a_crop_is_where_three_numbers_an_image_say():
+    """Top, left and mirrored, in this order, from the generator's uniform numbers."""
+    batch = noise(7, 3, 20, 31)
+    u = torch.rand(7, 3, generator=torch.Generator().manual_seed(5)).tolist()
+    expected = []
+    for image, (top, left, mirrored) in zip(batch.numpy(), u):
+        t, k = int(top * (20 - 16 + 1)), int(left * (31 - 16 + 1))
+        window = image[:, t : t + 16, k : k + 16]
+        expected.append(torch.tensor((window[..., ::-1] if mirrored < 0.5 else window).copy()))
+    images = list(batch)  # a batch, and a list where sizes differ
+    for given_images in (batch, images):
+        generator = torch.Generator().manual_seed(5)
+        assert torch.equal(random_crop_flip(given_images, 16, generator), torch.stack(expected))
+    generator = torch.Generator().manual_seed(5)
+    plain = random_crop_flip(images, 16, generator, flip=False)
+    for crop, wanted, (_, _, mirrored) in zip(plain, expected, u):
+        assert torch.equal(crop, wanted.flip(-1) if mirrored < 0.5 else wanted)
+
+
+def test_mirrored_is_what_lies_below_one_half():
+    batch = noise(2, 3, 8, 8)
+    u = torch.tensor([[0.0, 0.0, 0.5], [0.0, 0.0, 0.5 - 2**-24]])
+    crops = crops_at(batch, 8, u, True)
+    assert torch.equal(crops[0], batch[0]) and torch.equal(crops[1], batch[1].flip(-1))
+
+
+@pytest.mark.parametrize("name", ["rand", "randn"])
+def test_numbers_are_drawn_where_the_generator_lives(name, monkeypatch):
+    """A generator of a GPU refuses to draw on the CPU: PyTorch must be told its device."""
+    asked = []
+
+    def draws(*shape, generator, device):
+        asked.append((generator, device))
+        return torch.zeros(shape)
+
+    class Generator:
+        device = torch.device("meta")
+
+    monkeypatch.setattr(torch, name, draws)
+    there = Generator()
+    images = torch.zeros(2, 3, 8, 8)
+    for generator in (there, None):
+        if name == "rand":
+            random_crop_flip(images, 8, generator)
+        else:
+            colour_shift(images, (torch.ones(3), torch.eye(3)), generator)
+    assert asked == [(there, torch.device("meta")), (None, None)]
+
+
+def test_a_colour_shift_stays_in_float32():
+    values = torch.tensor([4.0, 1.0, 0.0], dtype=torch.float64)
+    eigen = (values, torch.eye(3, dtype=torch.float64))
+    moved = colour_shift(torch.zeros(1, 3, 1, 1), eigen, alpha=torch.tensor([[0.5, 2.0, 7.0]]))
+    assert moved.dtype == torch.float32 and moved.flatten().tolist() == [1.0, 2.0, 0.0]
+
+
+def test_images_are_taken_where_they_lie():
+    there = torch.empty(4, 3, 8, 8, device="meta")
+    taken = take(there, [2, 0])
+    assert taken.is_meta and taken.shape == (2, 3, 8, 8)

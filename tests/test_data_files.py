@@ -198,3 +198,39 @@ def test_a_path_that_is_none_and_one_that_is_a_folder(tmp_path):
         load_image(3)
     with pytest.raises(IsADirectoryError):
         load_image(tmp_path)
+
+
+def test_sixteen_bits_are_scaled_and_more_are_refused():
+    """65,535 is white; 0.5 of an 8-bit level is 128.5."""
+    for mode, kind in (("I", np.int32), ("I;16", np.uint16)):
+        grey = np.array([[0, 128, 129, 257, 385, 386, 65535]], dtype=kind)
+        image = Image.fromarray(grey)
+        assert image.mode == mode
+        assert rgb_tensor(image).tolist() == [[[0, 0, 1, 1, 1, 2, 255]]] * 3
+    for low, high in ((-1, 5), (0, 65536)):
+        image = Image.fromarray(np.array([[low, high]], dtype=np.int32))
+        message = f"^integers from {low} to {high}: expected 8 or 16 bits a channel$"
+        with pytest.raises(UnreadableImage, match=message):
+            rgb_tensor(image)
+
+
+@pytest.mark.parametrize("mode", ["P", "L", "RGB"])
+def test_a_colour_that_counts_as_clear_shows_a_white_ground(mode, tmp_path):
+    """PNG may name one colour, or one entry of the palette, that is transparent."""
+    image = Image.new("L", (4, 2), 80).convert(mode)
+    image.paste(image.getpixel((0, 0)), (0, 0, 4, 2))
+    other = Image.new("L", (2, 2), 10).convert(mode)
+    image.paste(other, (2, 0))
+    clear = image.getpixel((3, 0))
+    image.save(tmp_path / "a.png", transparency=clear)
+    pixels = load_image(tmp_path / "a.png")
+    assert (pixels[:, :, 2:] == 255).all() and (pixels[:, :, :2] == 80).all()
+
+
+def test_an_error_without_words_is_named(tmp_path, monkeypatch):
+    def fails(name):
+        raise EOFError
+
+    monkeypatch.setattr(Image, "open", fails)
+    with pytest.raises(UnreadableImage, match=r"a\.png: EOFError$"):
+        load_image(tmp_path / "a.png")

@@ -46,3 +46,38 @@ def test_a_key_is_shifted_by_the_golden_ratio():
     golden = int(2**32 * (math.sqrt(5) - 1) / 2)
     key = torch.tensor(77)
     assert hash_keys(key) == mix((key + golden) % 2**32)
+
+
+MASK = 2**32 - 1
+
+
+def mixed(x):
+    for _ in range(2):
+        x = ((x ^ x >> 16) * 0x45D9F3B) & MASK
+    return x ^ x >> 16
+
+
+def hashed(keys, last):
+    """Plain Python's: whole numbers in two halves of 32 bits, upper first; the last as it is."""
+    h = 0
+    for part in [half for key in keys for half in ((key >> 32) & MASK, key & MASK)] + [last]:
+        h = mixed(((h ^ part) + 0x9E3779B9) & MASK)
+    return h
+
+
+def test_hashes_and_uniforms_in_plain_python():
+    """Recorded runs can be repeated only while a key gives the same numbers."""
+    for keys in ((0,), (5, 2**40 + 3), (-1, 7, 0)):
+        last = [0, 1, 2**31, 2**32 - 1]
+        found = hash_keys(*keys, torch.tensor(last))
+        assert found.tolist() == [hashed(keys, x) for x in last]
+        u = uniforms(found, 3)
+        assert u.dtype == torch.float32
+        for h, row in zip(found.tolist(), u.tolist()):
+            stream = [mixed((k * 0x3C6EF372) & MASK) for k in (1, 2, 3)]
+            assert row == [(mixed((h + s) & MASK) >> 8) / 2**24 for s in stream]
+
+
+def test_numbers_are_made_where_the_keys_lie():
+    there = uniforms(hash_keys(3, torch.empty(5, dtype=torch.int64, device="meta")), 4)
+    assert there.is_meta and there.shape == (5, 4)

@@ -2,12 +2,21 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vggbook.data import ArrayDataset, Loader, ShapesDataset, in_memory, isotropic_resize
+from vggbook.data import (
+    ArrayDataset,
+    Loader,
+    ShapesDataset,
+    hash_keys,
+    in_memory,
+    isotropic_resize,
+    uniforms,
+)
 
 few = settings(max_examples=15, deadline=None)
 
@@ -165,6 +174,7 @@ def test_a_short_last_batch_is_dropped_in_training_and_kept_in_validation(held):
         ({"seed": 1.5}, "seed=1.5: expected a whole number"),
         ({"gain": "x"}, "gain='x': expected a number"),
         ({"workers": -1}, "workers=-1: expected a whole number of at least 0"),
+        ({"rank": -1, "world_size": 2}, "rank=-1: expected a whole number from 0 to 1"),
         ({"rank": 2, "world_size": 2}, "rank=2: expected a whole number from 0 to 1"),
         ({"on_error": "ignore"}, "on_error='ignore': expected one of 'error', 'skip'"),
         ({"mean": [1.0]}, "expected the mean RGB, 3 values"),
@@ -175,6 +185,8 @@ def test_the_loader_refuses(held, options, message):
         loader(held, **options)
     with pytest.raises(ValueError, match="start=11: expected a whole number from 0 to 10"):
         next(loader(held).epoch(0, start=11))
+    with pytest.raises(ValueError, match="start=-1: expected a whole number from 0 to 10"):
+        next(loader(held).epoch(0, start=-1))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -236,3 +248,128 @@ def test_flags_are_true_or_false(held, name):
 def test_drop_last_can_be_said(held):
     assert len(loader(held, batch_size=100, drop_last=False)) == 3
     assert len(loader(held, batch_size=100, shuffle=False, drop_last=True)) == 2
+
+
+class Grey:
+    """300 grey images of 300 pixels, which know neither where they lie nor their labels."""
+
+    classes = ("grey",)
+
+    def __len__(self):
+        return 300
+
+    def __getitem__(self, index):
+        return torch.full((3, 300, 300), index % 256, dtype=torch.uint8), 0
+
+
+def test_defaults_are_the_papers():
+    """Sect. 3.1: batches of 256, crops of 224 from S = 256, mirrored; the mean alone is taken off.
+    Of training: another order an epoch, random crops, no short batch.
+    """
+    plain = Loader(Grey(), mean=np.array([1.0, 2.0, 3.0]))
+    assert (plain.batch_size, plain.crop, plain.scales) == (256, 224, (256, 256))
+    assert plain.flip and plain.shuffle and plain.augment and plain.drop_last
+    assert plain.gain == 1 and plain.colour is None
+    assert (plain.seed, plain.rank, plain.world_size, plain.workers) == (0, 0, 1, 0)
+    assert plain.device == torch.device("cpu") and plain.on_error == "error"
+    assert plain.mean.dtype == torch.float32 and plain.mean.tolist() == [1, 2, 3]
+    assert len(plain) == 1 and not plain.skipped
+    assert Loader(Grey(), mean=[0] * 3, workers=1).workers == 1  # taken to lie on the CPU
+
+
+def test_every_number_of_a_sample_does_what_it_is_for(held):
+    """Scale, top, left, mirrored, then two numbers for each of three normal ones (Box and Muller),
+    by hand, for pictures that are not square.
+    """
+    from torchvision.transforms.v2 import functional as tv
+
+    wide = ArrayDataset(held.images[:, :, :40], held.labels, held.classes)  # 40 x 48 pixels
+    drawn = loader(wide, colour=COLOUR, seed=2**33 + 5)
+    images, labels, indices = next(drawn.epoch(3, start=1))
+    assert indices.tolist() == drawn.order(3)[24:48].tolist()
+    u = uniforms(hash_keys(2**33 + 5, 3, 0, indices), 10)
+    for image, label, i, row in zip(images, labels, indices.tolist(), u):
+        assert label == i % 12
+        side = 32 + int(row[0] * 25)
+        scaled = tv.resize(wide.images[i], [side], antialias=True)
+        top = int(row[1] * (scaled.shape[1] - 31))
+        left = int(row[2] * (scaled.shape[2] - 31))
+        crop = scaled[:, top : top + 32, left : left + 32].float()
+        crop = crop.flip(2) if row[3] < 0.5 else crop
+        a, b = row[4:7].double(), row[7:].double()
+        normal = torch.sqrt(-2 * torch.log(1 - a)) * torch.cos(2 * math.pi * b)
+        shift = 0.1 * normal * COLOUR[0].double().sqrt() - torch.tensor([120, 110, 100])
+        torch.testing.assert_close(image, (crop + shift[:, None, None]).float())
+
+
+def test_the_order_is_that_of_the_hashes(held):
+    for epoch in (0, 2):
+        keys = hash_keys(5, epoch, -1, torch.arange(240)).tolist()
+        order = sorted(range(240), key=keys.__getitem__)
+        assert loader(held).order(epoch).tolist() == order
+    assert loader(held, shuffle=False).order(3).tolist() == list(range(240))
+
+
+def test_a_process_may_get_nothing_of_a_short_batch(held):
+    """Nine images for four processes, eight a batch: one of them gets the last image."""
+    few_images = ArrayDataset(held.images[:9], held.labels[:9], held.classes)
+    options = {"batch_size": 8, "world_size": 4, "shuffle": False, "colour": COLOUR, "gain": 2}
+    counts = []
+    for rank in range(4):
+        images, labels, indices = list(loader(few_images, rank=rank, **options).epoch(0))[1]
+        counts.append(len(images))
+        assert images.shape == (counts[-1], 3, 32, 32) and images.dtype == torch.float32
+        assert labels.shape == indices.shape == (counts[-1],)
+        assert labels.dtype == indices.dtype == torch.int64
+    assert sorted(counts) == [0, 0, 0, 1]
+
+
+def test_a_gain_multiplies_what_is_left_of_the_mean(held):
+    once, twice = (next(loader(held, gain=gain).epoch(0))[0] for gain in (1, 2))
+    assert torch.equal(twice, 2 * once)
+
+
+def test_an_epoch_leaves_torchs_own_random_numbers_alone(held):
+    torch.manual_seed(4)
+    list(loader(held, colour=COLOUR).epoch(0))
+    after = torch.rand(3)
+    torch.manual_seed(4)
+    assert torch.equal(after, torch.rand(3))
+
+
+def test_the_smallest_sets_and_batches(held):
+    one = ArrayDataset(held.images[:1], held.labels[:1], held.classes)
+    assert len(list(loader(one, batch_size=5, shuffle=False).epoch(0))) == 1
+    assert len(list(loader(one, batch_size=1).epoch(0))) == 1
+    assert len(loader(held, batch_size=240)) == 1
+    with pytest.raises(ValueError, match="batch_size=2: the data set has only 1 images"):
+        loader(one, batch_size=2)
+    with pytest.raises(ValueError, match="batch_size=2: the data set has only 0 images"):
+        loader(torch.utils.data.Subset(one, []), batch_size=2, shuffle=False)
+
+
+def test_pixels_go_to_a_gpu_from_pinned_memory_and_nobody_waits(held, monkeypatch):
+    """The path for a GPU, with a ``to`` that notes where things should go, and leaves them."""
+    asked, sent = [], []
+    real, there = torch.Tensor.to, torch.device("cuda")
+
+    def noted(self, *a, **k):
+        if a[:1] != (there,):
+            return real(self, *a, **k)
+        sent.append((tuple(self.shape), k))
+        return self
+
+    class Recorder(torch.utils.data.DataLoader):
+        def __init__(self, source, **options):
+            asked.append(options["pin_memory"])
+            super().__init__(source, batch_size=None, sampler=options["sampler"])
+
+    monkeypatch.setattr("vggbook.data.loader.DataLoader", Recorder)
+    feed = loader(held, workers=2)
+    feed.device = there
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.Tensor, "to", noted)
+        batch = next(feed.epoch(0))
+    assert same([batch], [next(loader(held).epoch(0))])
+    no_wait = {"non_blocking": True}
+    assert asked == [True] and sent == [((24, 3, 32, 32), no_wait), ((24,), no_wait)]

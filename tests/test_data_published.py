@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import io
 import pickle
+import shutil
 import tarfile
 import threading
 
@@ -158,6 +159,15 @@ def test_imagenette_from_its_archive(tmp_path, served, monkeypatch):
         open_dataset("imagenette", tmp_path / "root")
     with pytest.raises(FileNotFoundError, match="not found"):
         open_dataset("imagenette", tmp_path / "elsewhere")
+    message = "size='80px': expected one of 'full', '320px', '160px'"
+    with pytest.raises(ValueError, match=message):
+        open_dataset("imagenette", tmp_path / "root", size="80px")
+    small = tmp_path / "root" / "imagenette2-160" / "val" / names[3]
+    small.mkdir(parents=True)
+    (small / "a.jpeg").write_bytes(jpeg((9, 7)))
+    found = open_dataset("imagenette", tmp_path / "root", "val", size="160px")
+    assert len(found) == 1 and found[0][0].shape == (3, 7, 9)
+    assert found.classes == (Imagenette._WNID_TO_CLASS[names[3]][0],)
 
 
 def test_imagenet_from_its_archives(tmp_path, monkeypatch):
@@ -209,6 +219,8 @@ def test_imagenet_from_its_archives(tmp_path, monkeypatch):
     }  # each image under its published label
     (root / "val" / ".ipynb_checkpoints").mkdir()
     assert open_dataset("imagenet", root, "val").classes == train.classes
+    with pytest.raises(TypeError, match="no_such_option"):
+        open_dataset("imagenet", root, no_such_option=1)
     with pytest.raises(FileNotFoundError, match=r"'imagenet'.*archive"):
         open_dataset("imagenet", tmp_path / "nothing")
     with pytest.raises(
@@ -222,3 +234,43 @@ def test_unknown_sets_are_refused(tmp_path):
         open_dataset("mnist", tmp_path)
     with pytest.raises(ValueError, match="split='dev': expected one of 'train', 'val', 'test'"):
         open_dataset("cifar10", tmp_path, "dev")
+
+
+def test_a_folder_is_never_downloaded(tmp_path):
+    message = "download=True: expected False: 'folder' cannot be downloaded; put its files in root"
+    with pytest.raises(ValueError, match=message):
+        open_dataset("folder", tmp_path, download=True)
+
+
+@pytest.fixture
+def pets(tmp_path):
+    for split in ("train", "val"):
+        for name in ("cat", "dog"):
+            (tmp_path / split / name).mkdir(parents=True)
+            (tmp_path / split / name / "0.jpg").write_bytes(jpeg())
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", ["cifar10", "stl10", "imagenette", "folder"])
+def test_options_go_to_torchvision(name, pets):
+    """An option that it does not know is not passed over in silence."""
+    (pets / "imagenette2-320").mkdir()
+    for split in ("train", "val"):
+        (pets / "imagenette2-320" / split).symlink_to(pets / split)
+    with pytest.raises(TypeError, match="no_such_option"):
+        open_dataset(name, pets, no_such_option=1)
+
+
+def test_a_folder_without_a_training_part(pets):
+    shutil.rmtree(pets / "train")
+    assert open_dataset("folder", pets, "val").classes == ("cat", "dog")
+
+
+def test_files_beside_the_class_folders_and_links_below_them(pets, tmp_path_factory):
+    (pets / "train" / "notes.txt").write_text("no class")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "1.jpg").write_bytes(jpeg())
+    (pets / "train" / "cat" / "more").symlink_to(elsewhere)
+    train = open_dataset("folder", pets)
+    assert train.classes == ("cat", "dog") and train.labels == [0, 0, 1]
+    assert [path[-5:] for path in train.paths] == ["0.jpg", "1.jpg", "0.jpg"]

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import pytest
 import torch
 
@@ -26,8 +27,15 @@ def test_labels_out_of_range_are_named():
     wrong.classes = ("a", "b")
     with pytest.raises(ValueError, match=r"label [23] of image [23]: expected 0 to 1"):
         list(Loader(wrong, 4, crop=8, scales=8, mean=[0] * 3).epoch(0))
-    with pytest.raises(ValueError, match="2 images, 1 labels"):
-        ArrayDataset(noise(2, 3, 8, 8), [0], "ab")
+    with pytest.raises(ValueError, match="label -1 of image 2: expected 0 to 1"):
+        ArrayDataset(noise(3, 3, 8, 8), [0, 1, -1], "ab")
+    for images, labels in ((noise(2, 3, 8, 8), [0]), ([], [])):
+        counts = f"^{len(images)} images, {len(labels)} labels: expected as many of both, and at "
+        with pytest.raises(ValueError, match=counts + "least one$"):
+            ArrayDataset(images, labels, "ab")
+    for grey in (noise(3, 1, 8, 8), [noise(3, 8, 8), noise(1, 8, 8)], noise(3, 4, 8, 3)):
+        with pytest.raises(ValueError, match=r"images of torch.uint8, shape \(.*: expected uint8"):
+            ArrayDataset(grey, [0] * len(grey), "ab")
     with pytest.raises(ValueError, match=r"images of torch.float32.*expected uint8"):
         ArrayDataset(torch.zeros(2, 3, 8, 8), [0, 1], "ab")
 
@@ -184,6 +192,7 @@ def test_fetch_gives_what_can_be_read(folder):
     assert list(found.skipped) == [11]
     nothing = fetch(train, [11], on_error="skip")
     assert len(nothing.images) == len(nothing.labels) == 0 and list(nothing.skipped) == [11]
+    assert nothing.labels.dtype == found.labels.dtype == torch.int64
     held = ArrayDataset(noise(3, 3, 30, 20), [0, 1, 0], "ab")
     batch = fetch(held, [2, 1], size=10)
     assert batch.images.shape == (2, 3, 15, 10) and batch.indices == [2, 1] and not batch.skipped
@@ -239,3 +248,18 @@ def test_pictures_of_one_size_are_kept_as_they_are():
     images, labels = drawn.batch(range(10))
     assert torch.equal(kept.images, images) and torch.equal(kept.labels, labels)
     assert list(kept.classes) == list(drawn.classes)
+
+
+def test_a_pair_without_a_label_and_three_things_are_no_sample():
+    for item in ((noise(3, 8, 8), None), (noise(3, 8, 8), 0, 1), noise(2, 8, 8)):
+        with pytest.raises(ValueError, match=rf"^dataset\[0\]='{type(item).__name__}': expected "):
+            fetch([item], [0], classes=1)
+    assert fetch([[noise(3, 8, 8), 0]], [0], classes=1).labels.tolist() == [0]
+
+
+def test_labels_are_whole_numbers_and_indices_of_any_kind():
+    held = ArrayDataset(noise(4, 3, 8, 8), torch.tensor([0.0, 1, 1, 0]), "ab")
+    assert held.labels.dtype == torch.int64 and held[1][1] == 1
+    for indices in ([3, 1], (3, 1), torch.tensor([3, 1]), np.array([3, 1]), range(3, 0, -2)):
+        images, labels = held.batch(indices)
+        assert torch.equal(images, held.images[[3, 1]]) and labels.tolist() == [0, 1]

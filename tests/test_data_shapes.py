@@ -4,13 +4,16 @@ import math
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.overrides import TorchFunctionMode
 
-from vggbook.data import ShapesDataset, hash_keys
-from vggbook.data.painting import coverage
+from vggbook.data import SHAPES, ShapesDataset, hash_keys
+from vggbook.data.painting import corners, coverage, paint
+from vggbook.data.scenes import COLUMN_COUNT, Look, draw_scene, frame, named_columns
 
 few = settings(max_examples=15, deadline=None)
 
@@ -121,6 +124,13 @@ def test_shapes_and_textures_look_as_named():
         )
 
 
+@pytest.mark.parametrize("name, n", [("disc", 48), ("square", 4), ("triangle", 3), ("hexagon", 6)])
+def test_edges_are_straight(name, n):
+    """An inner corner stands in the middle of an edge: at cos(pi / n) of the radius."""
+    corners_of, inner = SHAPES[name]
+    assert corners_of == n and inner == pytest.approx(math.cos(math.pi / n), rel=1e-12)
+
+
 def test_mixed_sizes_and_aspects_come_as_a_list():
     s = ShapesDataset("train", 40, size=(32, 64), aspect=(0.6, 1.7))
     images, labels = s.batch(range(40))
@@ -137,6 +147,9 @@ def test_mixed_sizes_and_aspects_come_as_a_list():
     [
         ({"split": "dev"}, "split='dev': expected one of 'train', 'val', 'test'"),
         ({"n": 2**30 + 1}, "n=1073741825: expected a whole number from 1 to 1073741824"),
+        ({"seed": 1.5}, "seed=1.5: expected a whole number"),
+        ({"classes": ["disc-dots"] * 2}, "expected two or more different names among .*'disc-str"),
+        ({"difficulty": -0.5}, "difficulty=-0.5: expected a number from 0 to 1"),
         ({"n": 0}, "n=0: expected a whole number from 1 to"),
         ({"classes": 13}, "classes=13: expected one of 4, 6"),
         (
@@ -159,8 +172,12 @@ def test_shapes_refuse(options, message):
 def test_indices_out_of_range(shapes):
     with pytest.raises(IndexError, match="indices reach from 3 to 240: expected 0 to 239"):
         shapes.batch([3, 240])
-    with pytest.raises(IndexError, match="index 240 of 240 images"):
-        shapes[240]
+    with pytest.raises(IndexError, match="indices reach from -1 to 3: expected 0 to 239"):
+        shapes.batch([3, -1])
+    for outside in (240, -241):
+        with pytest.raises(IndexError, match=f"index {outside} of 240 images"):
+            shapes[outside]
+    assert torch.equal(shapes[-240][0], shapes[0][0]) and len(shapes.labels([])) == 0
     assert torch.equal(shapes[-1][0], shapes[239][0])
 
 
@@ -213,3 +230,115 @@ def test_defaults():
     assert len(plain) == 8192 == len(plain.labels()) and plain.size == (96, 96)
     assert plain.classes == same.classes and len(plain.classes) == 12
     assert torch.equal(plain.batch(range(5))[0], same.batch(range(5))[0])
+
+
+def test_indices_of_any_kind(shapes):
+    images, labels = shapes.batch([3, 17])
+    kinds = (torch.tensor([3, 17], dtype=torch.int32), np.array([3, 17]), range(3, 18, 14))
+    for indices in (*kinds, (i for i in (3, 17))):
+        found = shapes.batch(indices)
+        assert torch.equal(found[0], images) and torch.equal(found[1], labels)
+        assert found[1].dtype == torch.int64
+
+
+def test_all_classes_by_name_are_the_24():
+    names = ShapesDataset(classes=24).classes
+    assert ShapesDataset(classes=list(names)).classes == names and len(set(names)) == 24
+
+
+def test_the_longer_side_is_rounded_down():
+    for aspect, shape in ((1.2299985, (3, 100, 122)), (1.6, (3, 100, 160)), (1.239, (3, 100, 123))):
+        assert ShapesDataset(size=100, aspect=aspect)[0][0].shape == shape
+        assert ShapesDataset(size=100, aspect=1 / aspect)[0][0].shape == (3, *shape[:0:-1])
+
+
+@pytest.mark.parametrize(
+    "difficulty, smallest", [(0, 0.30), (0.25, 0.1975), (0.5, 0.13), (1, 0.10)]
+)
+def test_radii_reach_as_far_as_is_said(difficulty, smallest):
+    """0.20 at the default difficulty, 0.13 at 0.5, 0.10 at 1, up to 0.42 of the smallest side."""
+    outline = ShapesDataset(difficulty=difficulty).scenes(range(8192)).outline
+    assert outline.radius.min() == pytest.approx(smallest, rel=2e-3)
+    assert outline.radius.max() == pytest.approx(0.42, rel=2e-3)
+
+
+def look(**options):
+    plain = {"size": (32, 64), "aspect": (0.5, 2.0), "difficulty": 0.0, "hint": 0.0}
+    table = {"shape_of": torch.tensor([0, 1]), "texture_of": torch.tensor([2, 3])}
+    return Look(**{**plain, **table, "colour_of": torch.zeros(2, 1, 3), **options})
+
+
+def test_aspect_and_side_are_the_columns_that_say_so():
+    u = torch.rand(200, COLUMN_COUNT, generator=torch.Generator().manual_seed(0))
+    named = named_columns(u)
+    side, width, height = frame(look(), u)
+    aspect = 0.5 * 4 ** named["aspect"]  # even in the logarithm
+    torch.testing.assert_close(width / height, aspect)
+    assert torch.equal(torch.minimum(width, height), torch.ones(200, 1))
+    assert torch.equal(side, torch.floor(32 + 33 * named["side"]))
+    assert (named["aspect"] == named["side"]).sum() == 0
+    top = torch.full((1, COLUMN_COUNT), 1 - 2**-24)
+    assert frame(look(size=(32, 2**24)), top)[0] <= 2**24  # where rounding reaches one more
+
+
+@pytest.mark.parametrize("number", [0.0, 0.5, 1 - 2**-24])
+def test_without_difficulty_nothing_is_in_the_way(number):
+    scene = draw_scene(look(), torch.full((2, COLUMN_COUNT), number), torch.tensor([0, 1]))
+    assert not scene.plain.present.any() and not scene.bands.half.any()
+    assert not scene.waves.colour.any() and not scene.light.slope.any()
+    assert (scene.light.gain == 1).all() and (scene.outline.tilt == 1).all()
+
+
+def test_scenes_are_painted_where_their_numbers_lie():
+    there = {name: getattr(look(), name).to("meta") for name in ("shape_of", "texture_of")}
+    u = torch.empty(3, COLUMN_COUNT, device="meta")
+    labels = torch.empty(3, dtype=torch.int64, device="meta")
+    scene = draw_scene(look(**there, colour_of=torch.zeros(2, 1, 3, device="meta")), u, labels)
+    x, y = torch.empty(20, device="meta"), torch.empty(16, device="meta")
+    picture = paint(scene, x, y, 16)
+    assert picture.is_meta and picture.dtype == torch.uint8 and picture.shape == (3, 3, 16, 20)
+    assert all(place.is_meta for place in corners(scene.outline))
+
+
+def test_a_plain_ground_is_rounded_to_its_grey_level_and_clipped():
+    """The object stands aside; light multiplies all."""
+    scene = draw_scene(
+        look(), torch.full((5, COLUMN_COUNT), 0.5), torch.zeros(5, dtype=torch.int64)
+    )
+    grey = torch.tensor([0.0, 100, 254, 100.4, 200]).view(5, 1, 1).expand(5, 1, 3) / 255
+    scene = scene._replace(
+        ground=scene.ground._replace(near=grey, far=grey),
+        light=scene.light._replace(gain=torch.tensor([[1.0], [1], [1], [1], [1.5]])),
+        outline=scene.outline._replace(x=torch.full((5, 1), -9.0)),
+    )
+    x = (torch.arange(10) + 0.5) / 8
+    picture = paint(scene, x, x[:8], 8).flatten(1)
+    assert picture.unique(dim=1).tolist() == [[0], [100], [254], [100], [255]]
+
+
+class Placed(TorchFunctionMode):
+    """Notes the functions that make small tensors without a word on where they are to lie."""
+
+    MAKERS = (torch.arange, torch.tensor, torch.as_tensor, torch.empty, torch.zeros, torch.ones)
+
+    def __init__(self):
+        super().__init__()
+        self.unplaced = []
+
+    def __torch_function__(self, function, types, args=(), options=None):
+        made = function(*args, **(options or {}))
+        placed = function not in self.MAKERS or "device" in (options or {})
+        if not placed and made.dim() and made.numel() < 2**20:  # a number goes anywhere
+            self.unplaced.append(function.__name__)
+        return made
+
+
+def test_a_set_makes_its_tensors_on_its_device():
+    """A tensor made elsewhere would stop every GPU."""
+    with Placed() as placed:
+        torch.arange(3)
+        assert placed.unplaced == ["arange"]  # it is seen
+        mixed = ShapesDataset("val", 40, size=(8, 16), aspect=(0.7, 1.5), classes=4)
+        mixed.batch([0, 5, 9])
+        mixed.boxes([1]), mixed.scales(range(4)), mixed.labels()
+    assert placed.unplaced == ["arange"]

@@ -5,7 +5,14 @@ import pytest
 import torch
 
 from tests.pictures import noise
-from vggbook.data import ArrayDataset, ShapesDataset, in_memory, mean_rgb, pca_rgb
+from vggbook.data import (
+    ArrayDataset,
+    ShapesDataset,
+    UnreadableImage,
+    in_memory,
+    mean_rgb,
+    pca_rgb,
+)
 
 
 @pytest.fixture(scope="module")
@@ -33,3 +40,36 @@ def test_statistics_equal_numpys_over_mixed_sizes(held):
     np.testing.assert_allclose(mean_rgb(held), held.images.numpy().mean((0, 2, 3)), rtol=1e-6)
     with pytest.raises(ValueError, match="the data set is empty"):
         mean_rgb(torch.utils.data.Subset(held, []))
+
+
+def test_sums_are_kept_in_float64():
+    """Past 2**24 a sum in float32 would lose every further 1."""
+    images = [torch.full((3, 300, 300), 255, dtype=torch.uint8)]
+    images += [torch.ones(3, 1, 1, dtype=torch.uint8)] * 200
+    held = ArrayDataset(images, [0] * 201, "a")
+    share = 200 / 90_200
+    mean = 255 - 254 * share
+    np.testing.assert_allclose(mean_rgb(held), [mean] * 3, rtol=2e-7)
+    assert mean_rgb(held).dtype == torch.float32
+    values, vectors = pca_rgb(held)
+    assert values.dtype == vectors.dtype == torch.float32
+    variance = 3 * share * (1 - share) * 254**2  # the three colours go together
+    np.testing.assert_allclose(values, [variance, 0, 0], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(vectors[:, 0], [3**-0.5] * 3, rtol=1e-6)
+
+
+def test_one_colour_varies_by_nothing():
+    held = ArrayDataset(torch.full((2, 3, 5, 4), 7, dtype=torch.uint8), [0, 0], "a")
+    assert mean_rgb(held).tolist() == [7, 7, 7] and pca_rgb(held).values.tolist() == [0, 0, 0]
+
+
+def test_an_error_stops_unless_it_is_to_be_skipped():
+    class Broken(list):
+        classes = ("a",)
+
+        def __getitem__(self, index):
+            raise OSError("broken")
+
+    for function in (mean_rgb, pca_rgb, in_memory):
+        with pytest.raises(UnreadableImage, match="image 0: broken"):
+            function(Broken([1]))

@@ -3,9 +3,11 @@ where.
 """
 
 import copy
+import difflib
 import math
 import re
 import sys
+from dataclasses import FrozenInstanceError
 from decimal import Decimal
 from pathlib import Path
 from types import SimpleNamespace
@@ -293,10 +295,16 @@ def test_what_a_page_and_the_ledger_get():
     assert "<p" in html and "&" not in html.replace("&#", "")
 
 
-@pytest.mark.parametrize("key, near", [("param-d", "params-d"), ("mac", "macs"), ("Table 2", "")])
-def test_an_unknown_claim(key, near):
-    with pytest.raises(KeyError, match=rf"no claim '{key}'.*{near}.*there are 174, see claims\(\)"):
+@pytest.mark.parametrize("key", ["param-d", "mac", "Table 2", "loc-x", "multi_crop", "depth"])
+def test_an_unknown_claim_names_the_three_nearest(key):
+    """Those that share at least two fifths of their characters, the nearest first."""
+    shares = {claim.id: difflib.SequenceMatcher(None, claim.id, key).ratio() for claim in claims()}
+    near = sorted(shares, key=lambda name: (shares[name], name), reverse=True)
+    near = [name for name in near if shares[name] >= 0.4][:3]
+    hint = f"; near: {', '.join(near)}" if near else ""
+    with pytest.raises(KeyError) as error:
         claims()[key]
+    assert error.value.args == (f"no claim {key!r}{hint}; there are 174, see claims()",)
 
 
 def test_claims_are_a_sequence_too():
@@ -334,7 +342,77 @@ claims:
 def test_a_small_file_loads(tmp_path):
     path = tmp_path / "claims.yaml"
     path.write_text(GOOD)
-    assert [claim.id for claim in load_claims(path)] == ["one", "two"]
+    one, two = load_claims(path)
+    assert (one.id, one.section, one.topic, one.statement) == ("one", "2.1", "t", "s")
+    assert (one.value, two.value) == (3, {"a": 1, "b": 2.5})
+    assert (one.kind, two.kind) == ("structural", "arithmetic")
+    assert (one.source, one.confidence, one.note) == ((), "high", "")
+    path.write_text(GOOD.partition("claims:")[2].join(["claims:", ""]))  # without counts
+    assert len(load_claims(path)) == 2
+    more = "  source: [a, b]\n  confidence: low\n  note: n\n"
+    path.write_text(GOOD.replace("section: '2.2'", "section: 2.2") + more)
+    two = load_claims(str(path))["two"]
+    assert (two.source, two.confidence, two.note) == (("a", "b"), "low", "n")
+    assert two.section == "2.2"  # text, however it is written
+
+
+@pytest.fixture
+def small(tmp_path):
+    """Two claims that no other test shows."""
+    path = tmp_path / "claims.yaml"
+    path.write_text(GOOD.replace("id: one", f"id: {tmp_path.name}-1").replace("2.5", "2500.5"))
+    return load_claims(path)
+
+
+def test_claims_and_results_cannot_be_changed(small):
+    result = small[0].check(3)
+    for kept in (small[0], result):
+        with pytest.raises(FrozenInstanceError):
+            kept.status = "verified"
+
+
+def test_anchors_count_how_often_a_claim_was_shown(small):
+    ids = [small[0].check(3).anchor for _ in range(3)]
+    first = f"claim-{small[0].id}"
+    assert ids == [first, f"{first}-2", f"{first}-3"]
+
+
+def test_the_ledgers_entry(small):
+    part = small["two"].check({"b": 2500.52}, part=True, status="reproduced", evidence="by hand")
+    assert part.as_dict() == {
+        "id": "two",
+        "status": "reproduced",
+        "kind": "arithmetic",
+        "section": "2.2",
+        "statement": "s",
+        "expected": {"a": 1, "b": 2500.5},
+        "found": {"b": 2500.52},
+        "keys_checked": ["b"],
+        "keys_missing": ["a"],
+        "evidence": "by hand",
+        "anchor": part.anchor,
+    }
+    quoted = small["two"].quote()
+    assert (quoted.keys_checked, quoted.evidence) == (("a", "b"), "")
+    words = [result.bundle()["text/plain"] for result in (part, quoted)]
+    assert words == ["two (2.2): reproduced: b 2500.52", "two (2.2): quoted: a 1, b 2500.5"]
+    whole = small[0].check(3)
+    assert (whole.keys_checked, whole.evidence) == ((), "")
+    assert set(whole.bundle()) == {"text/plain", "text/html", claims_module.CLAIM_MIME}
+
+
+def test_a_notebook_shows_a_checked_claim_once(small, monkeypatch):
+    import IPython.display
+
+    shown = []
+    monkeypatch.setattr(IPython.display, "display", lambda data, raw: shown.append((data, raw)))
+    small[0].check(3)
+    assert shown == []
+    monkeypatch.setattr(IPython, "get_ipython", lambda: SimpleNamespace(kernel=1))
+    result = small[0].check(3)
+    assert shown == [(result.bundle(), True)]
+    result._ipython_display_()  # the last expression of its cell
+    assert len(shown) == 1
 
 
 @pytest.mark.parametrize(
@@ -502,6 +580,16 @@ def test_a_table_reads_as_html_and_as_text():
         html.show_table(["a", "b"], ["A"])
     with pytest.raises(ValueError, match=r"head=\[\]: expected at least one column"):
         html.show_table([])
+    heads = [th["style"].split()[-1] for th in soup.select("thead th")]
+    assert heads == ["left", "right", "right"] and soup.div["style"] == "overflow-x: auto"
+    assert html.Table(["net"], [["A"]]).caption == ""
+
+
+def test_a_table_as_text_stands_in_columns():
+    table = html.show_table(["net", "n"], ["A-LRN", 1234567], [True, 0.123456789], caption="all")
+    assert repr(table) == "all\nnet            n\nA-LRN  1,234,567\nTrue    0.123457"
+    plain = html.show_table(["layer", "n"], ["a", ""])
+    assert repr(plain) == "layer  n\na" and "<caption" not in plain._repr_html_()
 
 
 def test_a_notebook_is_a_process_with_a_kernel(monkeypatch):
@@ -518,7 +606,7 @@ def test_rejects():
     def check_answer(value, other=7):
         assert value == other, "no"
 
-    assert exercises.rejects(check_answer, 6, 8, (1, 2))
+    assert exercises.rejects(check_answer, 6, 8, (1, 2)) is True
     with pytest.raises(AssertionError, match=r"check_answer accepts 7, which is wrong"):
         exercises.rejects(check_answer, 6, 7)
     with pytest.raises(TypeError):  # an error of another kind is a fault of the checker
@@ -550,28 +638,36 @@ def test_photographs():
         assert image.shape == (3, 427, 640) and image.dtype == torch.uint8 and image.is_contiguous()
         assert np.array_equal(image.permute(1, 2, 0), load_sample_image(f"{name}.jpg"))
         assert "CC BY 2.0" in photos.CREDITS[name]
+    assert torch.equal(photos.photograph(), photos.photograph("flower"))
+    assert photos.photograph_path() == photos.photograph_path("flower")
     with pytest.raises(ValueError, match=r"name='cat': expected one of 'china', 'flower'"):
         photos.photograph("cat")
 
 
-def test_photographs_without_scikit_learn(monkeypatch):
+def test_photographs_without_scikit_learn(monkeypatch, tmp_path):
     monkeypatch.setattr(photos, "find_spec", lambda name: None)
     with pytest.raises(
         FileNotFoundError,
         match="photograph 'flower' comes with scikit-learn, which is not installed",
     ):
         photos.photograph("flower")
+    for places in (None, [str(tmp_path)]):  # no package, and one without the pictures
+        spec = SimpleNamespace(submodule_search_locations=places)
+        monkeypatch.setattr(photos, "find_spec", lambda name, spec=spec: spec)
+        with pytest.raises(FileNotFoundError, match=r"pip install scikit-learn$"):
+            photos.photograph_path("china")
 
 
 def test_tolerance_by_hand():
     """Half a unit of the last printed digit, and a billionth of it for rounding."""
     by_hand = {7.5: 0.05, 24.8: 0.05, 0.875: 0.0005, 2700.0: 50.0, 67000000.0: 5e5, 1.25e-3: 5e-6}
+    by_hand |= {999.0: 0.05, 1200.5: 0.05, 1.5e-7: 5e-9, 2.5e20: 5e18, 1.0: 0.05}
     for printed_number, half in by_hand.items():
         for signed in (printed_number, -printed_number):
-            assert compare.tolerance(signed) == pytest.approx(half, rel=1e-8)
-            assert compare.tolerance(signed) >= half
+            room = half * (1 + 1e-9)
+            assert compare.tolerance(signed) == pytest.approx(room, rel=1e-12, abs=0)
     assert compare.tolerance(0.0) == compare.tolerance(math.inf) == 0
-    for exact in (0.9, 1e-2, 3e-4):  # a single digit
+    for exact in (0.9, 1e-2, 3e-4, 1000.0, 4e6, 2e-9, 3e20):  # a single digit
         assert compare.tolerance(exact) == pytest.approx(1e-9 * exact)
 
 
@@ -582,3 +678,50 @@ def test_tolerance_never_covers_a_whole_unit():
             assert compare.tolerance(value) < unit(claim, path) and math.isfinite(
                 compare.tolerance(value)
             )
+
+
+MISMATCHES = [
+    ({"b": {"c": 1}}, {"b": {"c": 2}}, "found 1 at b.c, expected 2"),
+    ([1, [2, 3]], [1, [2, 4]], "found 3 at [1][1], expected 4"),
+    ({"_a": 1}, {"_a": 2}, "found 1 at _a, expected 2"),
+    (3, {"b": 1, 5: 2}, "found 3, a value with the keys ['5', 'b'] is needed"),
+    ({"a": 1}, {"b": 1, "a": 1}, "found the keys ['a'], expected ['a', 'b']"),
+    ({"d": {"z": 1, "y": 2}}, {"d": {"x": 1}}, "found the keys ['y', 'z'] at d, expected ['x']"),
+    ([1], [1, 2], "found [1], expected 2 items: [1, 2]"),
+    ({"a": 3}, {"a": [1]}, "found 3 at a, expected 1 items: [1]"),
+    (True, 1, "found True, expected 1"),
+    (1, True, "found 1, expected True"),
+    ("x", "y", "found 'x', expected 'y'"),
+    ("x", 2, "found 'x', the number 2 is expected"),
+    ([1, 2], [3, 4], "found 1 at [0], expected 3"),  # the first that is wrong
+]
+
+
+@pytest.mark.parametrize("found, expected, words", MISMATCHES)
+def test_what_does_not_agree_is_said_with_its_place(found, expected, words):
+    assert compare.mismatch(found, expected, "") == words
+    assert compare.mismatch(expected, expected, "") is None
+
+
+def test_plain_values():
+    values = {"a": (np.float64(2.5), [torch.tensor([1, 2])]), 3: "text", "b": b"bytes"}
+    assert compare.plain(values) == {"a": [2.5, [[1, 2]]], 3: "text", "b": b"bytes"}
+    assert type(compare.plain(np.int64(5))) is int
+
+
+def test_short_values():
+    shown = [compare.short(value) for value in (True, None, 1234567, 1234.56789, 0.123456789, "x")]
+    assert shown == ["True", "None", "1,234,567", "1234.57", "0.123457", "x"]
+    assert compare.short({"a": 12345, "b": [1, 2.5]}) == "a 12,345, b [1, 2.5]"
+
+
+def test_a_facts_file_is_read_as_utf_8_with_any_loader(tmp_path, monkeypatch, ascii_machine):
+    path = tmp_path / "mine.yaml"
+    path.write_text("base: &b {name: Krähenbühl}\nall: {<<: *b, n: 1}\n", encoding="utf-8")
+    expected = {"base": {"name": "Krähenbühl"}, "all": {"name": "Krähenbühl", "n": 1}}
+    assert load_yaml(path) == expected
+    monkeypatch.delattr(yaml, "CSafeLoader")  # PyYAML without its C part
+    assert load_yaml(str(path)) == expected
+    path.write_text("a: 1\nb: {x: 1, x: 2}\n", encoding="utf-8")
+    with pytest.raises(PaperDataError, match=r"mine\.yaml, line 2, column 11: key 'x' appears"):
+        load_yaml(path)

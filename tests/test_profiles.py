@@ -32,6 +32,7 @@ def test_there_are_two_profiles_and_each_can_be_loaded():
         loaded = profiles.load(profile)
         assert loaded.profile == profile and isinstance(loaded.seed, int)
     assert (profiles.load("cpu").device, profiles.load("gpu").device) == ("cpu", "cuda")
+    assert profiles.load("cpu").strict is False is profiles.Settings("cpu", {}).strict
 
 
 def test_only_what_pytorch_sees_chooses(monkeypatch):
@@ -68,7 +69,8 @@ def test_an_unknown_profile(profile):
 
 
 def test_a_chapter_without_settings_and_a_wrong_switch():
-    with pytest.raises(ValueError, match=r"chapter='99': expected one with settings, '05'"):
+    known = ", ".join(f"'{chapter}'" for chapter in sorted(CHAPTERS))
+    with pytest.raises(ValueError, match=rf"chapter='99': expected one with settings, {known}$"):
         profiles.load("cpu", chapter="99")
     with pytest.raises(ValueError, match=r"strict='yes': expected True or False"):
         profiles.load("cpu", strict="yes")

@@ -1,9 +1,11 @@
 """Recorded results: read with provenance, refused with the line where damaged."""
 
 import json
+from pathlib import Path
 
 import pytest
 
+import vggbook
 from vggbook import count_parameters, trace
 from vggbook.book import recorded
 
@@ -63,3 +65,63 @@ def test_a_photograph_takes_less_than_4_gb_on_a_processor():
         maps = sorted(layer.activation_bytes for layer in layers)[-2:]
         bound = 4 * count_parameters("D") + 2 * sum(maps) + 1e9
         assert 4 * count_parameters("D") < row["peak_bytes"] < bound < 4e9
+
+
+def test_all_that_provenance_lacks_is_named(tmp_path):
+    path = tmp_path / "a.json"
+    for provenance in (None, 3, "command commit", []):
+        path.write_text(json.dumps({"provenance": provenance}))
+        words = "provenance lacks command, commit, date, device, versions, seed$"
+        with pytest.raises(recorded.ResultError, match=rf"^a\.json: {words}"):
+            recorded.read(path)
+    path.write_text("{}")
+    with pytest.raises(recorded.ResultError, match="lacks command, commit"):
+        recorded.read(path)
+
+
+def test_messages_in_full(tmp_path, ascii_machine):
+    path = tmp_path / "a.json"
+    says = {
+        b'{\n "a": }': r"a\.json, line 2, column 7: Expecting value",
+        b"[1]": r"a\.json, line 1: a JSON object is needed, this is a list",
+        b"{\xff": r"a\.json: not a text file \(invalid start byte at byte 1\)",
+    }
+    for content, words in says.items():
+        path.write_bytes(content)
+        with pytest.raises(recorded.ResultError, match=f"^{words}$"):
+            recorded.read(str(path))
+    with pytest.raises(
+        recorded.ResultError, match=rf"^no recorded result 'b\.json' in {tmp_path}$"
+    ):
+        recorded.read(tmp_path / "b.json")
+    path.write_text(json.dumps({**GOOD, "who": "Möwe"}, ensure_ascii=False), encoding="utf-8")
+    assert recorded.read(path)["who"] == "Möwe"  # UTF-8, whatever the machine's own encoding
+
+
+def test_results_of_a_pattern_come_sorted_with_their_files(tmp_path, monkeypatch):
+    (tmp_path / "below").mkdir()
+    for name in ("b-2", "b-1", "c", "below/b-3"):
+        (tmp_path / f"{name}.json").write_text(json.dumps(GOOD))
+    monkeypatch.setattr(recorded, "folder", lambda: tmp_path)
+    assert [result["file"] for result in recorded.load("b-*.json")] == ["b-1.json", "b-2.json"]
+    assert recorded.load("below/*.json") == [{**GOOD, "file": "below/b-3.json"}]
+    assert recorded.load("d-*.json") == []
+
+
+def test_where_results_lie(tmp_path, monkeypatch):
+    """In a checkout beside ``src``, else in the package."""
+    package = Path(vggbook.__file__).parent
+    assert recorded.folder() == package.parents[1] / "results"
+    monkeypatch.setattr(recorded, "__file__", str(tmp_path / "a/vggbook/book/recorded.py"))
+    assert recorded.folder() == package / "results"
+    (tmp_path / "pyproject.toml").touch()
+    monkeypatch.setattr(recorded, "__file__", str(tmp_path / "src/vggbook/book/recorded.py"))
+    assert recorded.folder() == tmp_path / "results"
+
+
+def test_the_line_below_a_recorded_number():
+    provenance = {"device": "beads", "date": "2026-01-02", "commit": "abc1234"}
+    result = {"file": "a.json", "provenance": provenance}
+    assert recorded.source(result) == "results/a.json: beads, 2026-01-02, commit abc1234"
+    provenance["commit"] = ""
+    assert recorded.source(result) == "results/a.json: beads, 2026-01-02, commit unknown"

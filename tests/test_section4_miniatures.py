@@ -1,6 +1,8 @@
 """The trained nets that come with the book, and what is said of a file that is not theirs."""
 
+import hashlib
 import json
+import pickle
 
 import pytest
 import torch
@@ -84,3 +86,33 @@ def test_a_damaged_index_is_named(copied):
 
 def test_the_books_own_grid_is_of_one_plan():
     assert grids.load("section4-two").design["name"] == "section4-two"
+
+
+def test_a_miniature_knows_what_it_is(copied):
+    net = miniature("D-jitter", copied)
+    assert net.preprocessing.name == "D-jitter" and net.preprocessing.std == (64.0,) * 3
+    index = json.loads((copied / "miniatures.json").read_text())["nets"]
+    assert miniatures.names() == tuple(index)
+    assert net.classes == tuple(index["D-jitter"].pop("classes"))
+    assert net.provenance == index["D-jitter"]
+
+
+def test_a_file_of_other_objects_is_not_unpickled(copied, monkeypatch):
+    """Even where its checksum is right; on any PyTorch, whose default has changed."""
+    touched = copied / "touched"
+
+    class Attack:
+        def __reduce__(self):
+            return (touched.touch, ())
+
+    torch.save(Attack(), copied / "A.pt")
+    index = json.loads((copied / "miniatures.json").read_text())
+    digest = hashlib.sha256((copied / "A.pt").read_bytes()).hexdigest()
+    index["nets"]["A"]["sha256"] = digest
+    (copied / "miniatures.json").write_text(json.dumps(index))
+    asked = []
+    real = torch.load
+    monkeypatch.setattr(torch, "load", lambda f, **how: asked.append(how) or real(f, **how))
+    with pytest.raises(pickle.UnpicklingError):
+        miniature("A", copied)
+    assert asked == [{"weights_only": True}] and not touched.exists()

@@ -189,7 +189,7 @@ class Claims(tuple):
         known = {claim.id: claim for claim in self}
         if key in known:
             return known[key]
-        near = difflib.get_close_matches(key, known, n=3, cutoff=0.4)
+        near = difflib.get_close_matches(key, known, cutoff=0.4)
         hint = f"; near: {', '.join(near)}" if near else ""
         raise KeyError(f"no claim {key!r}{hint}; there are {len(self)}, see claims()")
 

@@ -13,8 +13,8 @@ def tolerance(printed: float) -> float:
     """Half a unit of the last printed digit; a single digit (0.9, 1e-2) is exact."""
     if printed == 0 or not math.isfinite(printed):
         return 0.0
-    number = Decimal(repr(printed))
-    if abs(printed) >= 1000 and float(printed).is_integer():
+    number = Decimal(repr(abs(printed)))
+    if number >= 1000 and number == number.to_integral_value():
         number = number.normalize()  # 2700.0 or 67000000.0: rounded to its leading digits
     _, digits, exponent = number.as_tuple()
     if len(digits) == 1:
@@ -44,7 +44,7 @@ def mismatch(found: Any, expected: Any, where: str) -> str | None:
         named = {str(key): value for key, value in found.items()}
         if named.keys() != wanted.keys():
             return f"found the keys {sorted(named)}{at}, expected {keys}"
-        pairs = [(named[key], wanted[key], f"{where}.{key}".lstrip(".")) for key in wanted]
+        pairs = [(named[key], wanted[key], f"{where}.{key}".removeprefix(".")) for key in wanted]
     elif isinstance(expected, list):
         if not isinstance(found, list) or len(found) != len(expected):
             return f"found {found!r}{at}, expected {len(expected)} items: {expected!r}"

@@ -11,7 +11,6 @@ import argparse
 import base64
 import hashlib
 import json
-import math
 import os
 import sys
 import zlib
@@ -48,8 +47,8 @@ def _folded(conv: nn.Conv2d, norm: Any) -> tuple[Tensor, Any]:
     return fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
 
 
-def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tensor | None]]:
-    """Each layer's description, with weights and biases where it has some, in order."""
+def _layers(net: Network) -> Iterator[tuple[dict[str, Any], tuple[Tensor, Tensor] | None]]:
+    """Each layer's description, with its weights and biases where it has some, in order."""
     names = iter(net.config.layer_names)
     modules = list(net.features)
     for module, following in zip(modules, [*modules[1:], None]):
@@ -65,19 +64,19 @@ def _layers(net: Network) -> Iterator[tuple[dict[str, Any], Tensor | None, Tenso
                 "pad": module.padding[0],
                 "groups": module.groups,
             }
-            yield layer, *_folded(module, norm)
+            yield layer, _folded(module, norm)
         elif isinstance(module, nn.MaxPool2d):
             pool = {"kernel": module.kernel_size, "stride": module.stride, "ceil": module.ceil_mode}
-            yield {"name": next(names), "kind": "pool", **pool}, None, None
+            yield {"name": next(names), "kind": "pool", **pool}, None
         elif isinstance(module, nn.LocalResponseNorm):
             constants = {"size": module.size, "beta": module.beta, "k": module.k}
             alpha = module.alpha / module.size  # the sum is multiplied by it, as the paper has it
-            yield {"name": next(names), "kind": "lrn", **constants, "alpha": alpha}, None, None
+            yield {"name": next(names), "kind": "lrn", **constants, "alpha": alpha}, None
     classifier: Any = net.classifier  # a Sequential, as vggbook.build makes it
     linear = [module for module in classifier if isinstance(module, nn.Linear)]
     for name, module in zip(net.config.fc_names, linear):
         layer = {"name": name, "kind": "fc", "in": module.in_features, "out": module.out_features}
-        yield layer, module.weight, module.bias
+        yield layer, (module.weight, module.bias)
 
 
 def _quantised(weight: Tensor, levels: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +91,7 @@ def _packed(parts: list[np.ndarray], kind: str) -> str:
     """Numbers as little-endian bytes, compressed (raw deflate), in base64."""
     data = b"".join(np.ascontiguousarray(part.astype(kind)).tobytes() for part in parts)
     squeeze = zlib.compressobj(9, zlib.DEFLATED, -15)
-    return base64.b64encode(squeeze.compress(data) + squeeze.flush()).decode("ascii")
+    return base64.b64encode(squeeze.compress(data) + squeeze.flush()).decode()
 
 
 def _unpacked(text: str, kind: str) -> Tensor:
@@ -121,21 +120,18 @@ def describe(
         kind = type(net).__name__
         raise TypeError(f"net is a {kind}: expected a network of vggbook.build")
     checks.whole("levels", levels, 1, 127)
-    layers, whole, scales, biases = [], [], [], []
-    for layer, weight, bias in _layers(net):
-        layers.append(layer)
-        if weight is not None and bias is not None:
-            numbers, scale = _quantised(weight, levels)
-            whole.append(numbers)
-            scales.append(scale)
-            biases.append(bias.detach().float().numpy())
+    found = list(_layers(net))
+    layers = [layer for layer, _ in found]
     outputs = layers[-1]["out"]
     named = f"a name for each of the {outputs} outputs"
     needs(len(classes) == outputs, "classes", len(classes), named)
-    count = sum(part.size for part in whole)
+    parameters = [both for _, both in found if both is not None]
+    count = sum(weight.numel() for weight, _ in parameters)
     small = f"at most {LARGEST:,}: build a narrower one"
     needs(count <= LARGEST, "net", f"{count:,} weights", small)
-    text = _packed(whole, "<i1")
+    quantised = [_quantised(weight, levels) for weight, _ in parameters]
+    biases = [bias.detach().float().numpy() for _, bias in parameters]
+    text = _packed([whole for whole, _ in quantised], "<i1")
     return {
         "format": FORMAT,
         "name": name or net.config.name,
@@ -149,9 +145,9 @@ def describe(
         "layers": layers,
         "count": count,
         "weights": text,
-        "scales": _packed(scales, "<f4"),
+        "scales": _packed([scale for _, scale in quantised], "<f4"),
         "biases": _packed(biases, "<f4"),
-        "sha256": hashlib.sha256(text.encode("ascii")).hexdigest(),
+        "sha256": hashlib.sha256(text.encode()).hexdigest(),
     }
 
 
@@ -162,7 +158,7 @@ def write(data: dict[str, Any], path: str | os.PathLike) -> Path:
     if path.suffix == ".js":
         text = f"{PAGE_CALL}({text});\n"
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8")
+    temporary.write_bytes(text.encode())
     os.replace(temporary, path)
     return path
 
@@ -177,7 +173,7 @@ def load(path: str | os.PathLike) -> dict[str, Any]:
         raise NetFileError(f"{path.name}: no exported net ({error})") from None
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise NetFileError(f"{path.name}: no exported net, its format is not {FORMAT!r}")
-    if hashlib.sha256(data["weights"].encode("ascii")).hexdigest() != data["sha256"]:
+    if hashlib.sha256(data["weights"].encode()).hexdigest() != data["sha256"]:
         damaged = "the weights do not fit their checksum; export the net again"
         raise NetFileError(f"{path.name}: {damaged}")
     return data
@@ -215,7 +211,7 @@ def read(path: str | os.PathLike) -> Network:
 def main(argv: Sequence[str] | None = None) -> None:
     """Export a run of ``vggbook.train`` for the page "See it think"."""
     parser = argparse.ArgumentParser(prog="python -m vggbook.book.export", description=main.__doc__)
-    parser.add_argument("checkpoint", type=Path, help="last.pt or best.pt of a run")
+    parser.add_argument("checkpoint", help="last.pt or best.pt of a run")
     parser.add_argument("out", type=Path, help="the file to write, for instance my_net.json")
     parser.add_argument("--name", default="", help="what the page calls the net")
     given = parser.parse_args(argv)
@@ -231,8 +227,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         write(data, given.out)
     except (OSError, ValueError, TypeError, CheckpointError) as error:
         sys.exit(f"vggbook.book.export: {error}")
-    size = math.ceil(given.out.stat().st_size / 1000)
-    print(f"{given.out}: {data['count']:,} weights in 8 bits, {size:,} kB")
+    size = given.out.stat().st_size
+    print(f"{given.out}: {data['count']:,} weights in 8 bits, {size / 1000:,.0f} kB")
 
 
 if __name__ == "__main__":

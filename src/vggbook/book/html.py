@@ -32,7 +32,9 @@ class Table:
 
     def _repr_html_(self) -> str:
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        head = "".join(_cell("th", at, text, "col") for at, text in enumerate(self.head))
+        head = "".join(
+            _cell("th", "right" if at else "left", text, "col") for at, text in enumerate(self.head)
+        )
         body = "".join(f"<tr>{_row(row)}</tr>" for row in self.rows)
         table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return (
@@ -52,14 +54,15 @@ class Table:
 
 def _row(cells: Sequence[str]) -> str:
     first, *others = cells
-    return _cell("th", 0, first, "row") + "".join(_cell("td", 1, text) for text in others)
+    return _cell("th", "left", first, "row") + "".join(
+        _cell("td", "right", text) for text in others
+    )
 
 
-def _cell(tag: str, at: int, text: str, scope: str = "") -> str:
-    """One cell; the first column stands left. What has no text heads nothing: it is no heading."""
+def _cell(tag: str, side: str, text: str, scope: str = "") -> str:
+    """One cell. What has no text heads nothing: it is no heading."""
     if not text:
         tag, scope = "td", ""
-    side = "right" if at else "left"
     named = f' scope="{scope}"' if scope else ""
     return f'<{tag}{named} style="text-align: {side}">{escape(text)}</{tag}>'
 

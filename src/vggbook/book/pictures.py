@@ -16,6 +16,10 @@ from ..data.files import decode
 KINDS = (".jpg", ".jpeg", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff")
 HEIC_KINDS = (".heic", ".heif")
 _HEIC_BRANDS = (b"heic", b"heix", b"hevc", b"mif1", b"msf1", b"heim", b"heis")
+_HEIC_HELP = (
+    "HEIC is not supported: export the photograph as JPEG, or choose 'most compatible' in the "
+    "phone's camera settings"
+)
 _MOST_BYTES = 50_000_000  # of a picture from the web
 _SECONDS = 30
 
@@ -44,12 +48,13 @@ def _picture(content: bytes, name: str) -> Tensor:
     try:
         return decode(BytesIO(content), name)
     except UnreadableImage:
-        if content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS:
-            raise UnreadableImage(
-                f"{name}: HEIC is not supported: export the photograph as JPEG, or choose "
-                "'most compatible' in the phone's camera settings"
-            ) from None
+        if _is_heic(content):
+            raise UnreadableImage(f"{name}: {_HEIC_HELP}") from None
         raise
+
+
+def _is_heic(content: bytes) -> bool:
+    return content[4:8] == b"ftyp" and content[8:12] in _HEIC_BRANDS
 
 
 def _from_folder(folder: Path, most: int) -> dict[str, Tensor]:
@@ -82,10 +87,10 @@ def _from_address(address: str) -> dict[str, Tensor]:
         raise UnreadableImage(f"{address}: more than {_MOST_BYTES / 1e6:.0f} MB")
     name = unquote(Path(urlsplit(address).path).name) or "picture"
     try:
-        return {name: _picture(content, name)}
-    except UnreadableImage as error:
-        if "HEIC" in str(error):
-            raise
+        return {name: decode(BytesIO(content), name)}
+    except UnreadableImage:
+        if _is_heic(content):
+            raise UnreadableImage(f"{address}: {_HEIC_HELP}") from None
         start = content[:20]
         raise UnreadableImage(
             f"{address}: is no picture that can be read: it starts with {start!r}"

@@ -20,7 +20,7 @@ from ..timing import cores
 
 def _output(*command: str, environment: dict[str, str] | None = None) -> str | None:
     """What a program prints; None where it is absent or fails."""
-    how: dict[str, Any] = {"capture_output": True, "text": True, "encoding": "utf-8"}
+    how: dict[str, Any] = {"capture_output": True, "encoding": "utf-8"}
     try:
         r = subprocess.run(command, **how, env=environment, timeout=60)
     except (OSError, subprocess.TimeoutExpired):

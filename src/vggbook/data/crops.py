@@ -72,9 +72,10 @@ def _resize(x: Tensor, side: int) -> Tensor:
     size = (int(side * height / smallest), int(side * width / smallest))
     if size == (height, width):
         return x
-    if x.dtype == torch.uint8 and x.device.type != "cpu":
-        return _resize(x.float(), side).round_().clamp_(0, 255).to(torch.uint8)
-    return F.interpolate(x, size, mode="bilinear", antialias=True, align_corners=False)
+    # on a CPU, PyTorch's fixed point cannot make a single pixel of an image
+    if x.dtype == torch.uint8 and (x.device.type != "cpu" or size == (1, 1)):
+        return _resize(x.float(), side).round_().to(torch.uint8)  # means stay within 0..255
+    return F.interpolate(x, size, mode="bilinear", antialias=True)
 
 
 def random_crop_flip(
@@ -101,7 +102,7 @@ def centre_crops(x: Tensor, crop: int) -> Tensor:
     return x[:, :, top : top + crop, left : left + crop]
 
 
-def crops_at(x: Tensor, crop: int, u: Tensor, flip: bool = True) -> Tensor:
+def crops_at(x: Tensor, crop: int, u: Tensor, flip: bool) -> Tensor:
     """Crops of (N, 3, H, W) where u (N, 3) of 0..1 says: top, left, mirrored below 1/2."""
     height, width = _checked_size(x, crop)
     u = u.cpu()
@@ -135,7 +136,7 @@ def _gathered(x: Tensor, crop: int, top: Tensor, left: Tensor, mirrored: Tensor)
     across = torch.where(mirrored[:, None], crop - 1 - step, step)
     rows = (top[:, None] + step).to(x.device)  # (N, crop)
     columns = (left[:, None] + across).to(x.device)  # (N, crop)
-    image = torch.arange(len(x), device=x.device)
+    image = torch.arange(len(x)).to(x.device)
     pixels = x[image[:, None, None], :, rows[:, :, None], columns[:, None, :]]  # (N, crop, crop, 3)
     return pixels.movedim(3, 1)
 

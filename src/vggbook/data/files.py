@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
+# Pillow converts premultiplied alpha to the plain kind of the same channels, to no other.
+PREMULTIPLIED = {"RGBa": "RGBA", "La": "LA"}
+
 
 class UnreadableImage(OSError):
     """An image that is damaged, or of a kind without a sensible conversion to 8-bit RGB.
@@ -58,8 +61,8 @@ def rgb_tensor(image: Any) -> Tensor:
             raise UnreadableImage(f"{reach}: expected 8 or 16 bits a channel")
         image = Image.fromarray(np.round(grey / 257).astype(np.uint8))
     elif image.mode in ("RGBA", "RGBa", "LA", "La", "PA") or "transparency" in image.info:
-        # Pillow converts premultiplied alpha to the plain kind of the same channels, no other
-        image = image.convert({"RGBa": "RGBA", "La": "LA"}.get(image.mode, image.mode))
+        if image.mode in PREMULTIPLIED:
+            image = image.convert(PREMULTIPLIED[image.mode])
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     pixels = np.array(image.convert("RGB"))  # (H, W, 3)

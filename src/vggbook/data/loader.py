@@ -114,7 +114,7 @@ class Loader:
         index = torch.arange(len(self.dataset))
         if not self.shuffle:
             return index
-        return torch.argsort(hash_keys(self.seed, epoch, -1, index), stable=True)
+        return torch.argsort(hash_keys(self.seed, epoch, -1, index))  # no two hashes are equal
 
     def epoch(self, epoch: int, start: int = 0) -> Iterator[Batch]:
         """Iterate over this rank's batches of an epoch, from global batch `start` on.
@@ -172,7 +172,7 @@ class _Crops(torch.utils.data.Dataset):
         if not kept:
             reason = next(iter(skipped.values()))
             raise UnreadableImage(f"no readable image in a batch of {len(skipped)}: {reason}")
-        indices = torch.as_tensor(kept, dtype=torch.int64)
+        indices = torch.as_tensor(kept)
         u = of.numbers(self.epoch, indices, _PLACE_COLUMNS)
         low, high = of.scales
         sides = (low + (u[:, 0] * (high - low + 1)).long()).tolist()
@@ -185,8 +185,8 @@ class _Crops(torch.utils.data.Dataset):
             else:
                 parts.append(centre_crops(resized, of.crop))
         crops = torch.cat(parts)
-        back = torch.tensor(order, device=crops.device).argsort()
-        return crops.index_select(0, back), labels, indices, skipped
+        back = torch.tensor(order).argsort()
+        return crops.index_select(0, back.to(crops.device)), labels, indices, skipped
 
 
 def _device_of(dataset: Any) -> torch.device:

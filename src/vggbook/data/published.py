@@ -62,7 +62,7 @@ def _imagenette(root: Any, split: str, download: bool, size: str = "320px") -> F
     archive, _ = Imagenette._ARCHIVES[choice("size", size, Imagenette._ARCHIVES)]
     folder = Path(root, Path(archive).stem)
     if not folder.exists():
-        Imagenette(root, split, size=size, download=download)
+        Imagenette(root, size=size, download=download)  # both splits
     samples, wnids = _labelled(folder / split)
     names = Imagenette._WNID_TO_CLASS
     unknown = sorted(set(wnids) - set(names))
@@ -145,7 +145,7 @@ def _image_files(folder: Path, extensions: tuple[str, ...]) -> list[str]:
 def _fetched(kind: type, root: Any, download: bool, **options: Any) -> Any:
     """One of torchvision's sets; what lies there already is not fetched a second time."""
     try:
-        return kind(root, download=False, **options)
+        return kind(root, **options)
     except RuntimeError:  # not there, or not whole
         if not download:
             raise

@@ -161,8 +161,9 @@ def named_columns(u: Tensor) -> Numbers:
 def frame(look: Look, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Smallest side in pixels (N, 1), width and height in its units (N, 1), from two columns."""
     low, high = look.size
-    side = torch.floor(_between(u[:, 1:2], low, high + 1)).clamp(max=high)
-    aspect = _log_between(u[:, 0:1], *look.aspect)
+    first, second = u[:, :FRAME_COLUMNS].split(1, dim=1)  # (N, 1) each
+    aspect = _log_between(first, *look.aspect)
+    side = torch.floor(_between(second, low, high + 1)).clamp(max=high)
     return side, aspect.clamp(min=1), (1 / aspect).clamp(min=1)
 
 

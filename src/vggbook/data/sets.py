@@ -50,7 +50,7 @@ class ArrayDataset:
 
     def batch(self, indices: Iterable[int], size: int | None = None) -> tuple[Images, Tensor]:
         """Images and labels at N indices, rescaled to smallest side `size` where it is given."""
-        index = torch.as_tensor(indices, dtype=torch.int64).tolist()
+        index = [int(i) for i in indices]
         images = take(self.images, index)
         labels = self.labels[index]
         return images if size is None else isotropic_resize(images, size), labels

@@ -18,7 +18,8 @@ SPLITS = ("train", "val", "test")
 # number of classes: shapes, textures
 _GRIDS = {4: (2, 2), 6: (3, 2), 9: (3, 3), 12: (4, 3), 16: (4, 4), 20: (5, 4), 24: (6, 4)}
 _SCENES_AT_ONCE = 1024
-_PIXELS_AT_ONCE = {"cpu": 2**17, "gpu": 2**24}  # on a CPU what fits the cache
+_PIXELS_ON_CPU = 131_072  # what fits the cache
+_PIXELS_ELSEWHERE = 16_777_216
 
 
 class ShapesDataset:
@@ -166,7 +167,7 @@ class ShapesDataset:
         height, width = out.shape[2:]
         y = (torch.arange(height, device=self.device) + 0.5) / side
         x = (torch.arange(width, device=self.device) + 0.5) / side
-        pixels = _PIXELS_AT_ONCE["cpu" if self.device.type == "cpu" else "gpu"]
+        pixels = _PIXELS_ON_CPU if self.device.type == "cpu" else _PIXELS_ELSEWHERE
         chunk = max(1, pixels // (height * width))
         for start in range(0, len(index), _SCENES_AT_ONCE):
             scenes = self._scenes(index[start : start + _SCENES_AT_ONCE])
