@@ -54,3 +54,29 @@ def test_layers_without_a_rule_are_scored_whole_or_not_at_all(layer):
     assert dense(torch.zeros(1, 3, 300, 80)).shape[:2] == (1, 3)
     with pytest.raises(ValueError, match=r"^features=.*: expected convolutions and max-pooling"):
         dense(torch.zeros(1, 3, 300, 80), max_pixels=100 * 80)
+
+
+def test_an_image_of_just_the_bound_is_scored_at_once():
+    """The bound counts the pixels of all images of the batch together."""
+    dense = to_dense(small(size=64))
+    heights = []
+    dense.features.register_forward_pre_hook(lambda _, args: heights.append(args[0].shape[2]))
+    x = torch.zeros(2, 3, 512, 64)
+    dense(x, max_pixels=2 * 512 * 64)
+    assert heights == [512]
+    heights.clear()
+    dense(x, max_pixels=2 * 512 * 64 - 1)
+    assert len(heights) > 1 and max(heights) < 512
+
+
+@pytest.mark.parametrize("layer", [nn.Conv2d(3, 4, (1, 3), padding=(0, 1)), nn.MaxPool2d((2, 1))])
+def test_a_window_that_is_wide_is_not_scored_in_strips(layer):
+    model = small(size=64)
+    features = nn.Sequential(nn.Conv2d(3, 3, 1), layer)
+    channels, high, wide = features(torch.zeros(1, 3, 64, 64)).shape[1:]
+    model.features = features
+    model.classifier = nn.Linear(channels * high * wide, 2)
+    dense = to_dense(model)
+    assert dense(torch.zeros(1, 3, 70, 64)).shape[1] == 2
+    with pytest.raises(ValueError, match=r"^features=\(.*: expected convolutions and max-pooling"):
+        dense(torch.zeros(1, 3, 300, 80), max_pixels=100 * 80)
