@@ -7,6 +7,7 @@ scores are those of the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -79,6 +80,6 @@ def _sliding(features: nn.Module) -> Iterator[Conv | Pool]:
 def _side(value: object) -> int:
     """The one number of pixels that a module's setting has for both axes."""
     sides = set(value) if isinstance(value, tuple) else {value}
-    side = sides.pop()
+    side: Any = sides.pop()
     needs(isinstance(side, int) and not sides, "features", value, _RULED)
     return int(side)
