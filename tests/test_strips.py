@@ -1,21 +1,24 @@
 """Images scored in strips against the same images scored whole."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
 
 from tests.nets import BEFORE_VGG, seeded, small
-from vggbook import build, to_dense
+from vggbook import build, receptive_field, to_dense
 
 
 @pytest.mark.parametrize("config", ["E", "B-5x5", "VGG-S", "AlexNet"])
 @pytest.mark.parametrize("turn", [False, True])
 def test_strips_bound_the_memory_and_change_nothing(config, turn):
+    """Cut across the longer side, into no more strips than the bound asks for."""
     crop = 224 if config in BEFORE_VGG else 64
-    model = build(config, 3, width=1 / 32, image_size=crop).eval()
+    model = build(config, 3, width=1 / 32, image_size=(crop + 33, crop)).double().eval()
     dense = to_dense(model)
     seen = []
-    x = torch.randn(1, 3, 1500, crop + 41)
+    x = torch.randn(1, 3, 1500, crop + 41, dtype=torch.double)
     x = x.transpose(2, 3).contiguous() if turn else x
     with torch.no_grad():
         whole = dense(x)
@@ -23,8 +26,12 @@ def test_strips_bound_the_memory_and_change_nothing(config, turn):
             lambda module, args: seen.append(args[0].shape[2] * args[0].shape[3])
         )
         strips = dense(x, max_pixels=700 * (crop + 41))
-    torch.testing.assert_close(strips, whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(strips, whole)
     assert len(seen) > 1 and max(seen) <= 700 * (crop + 41)
+    along = crop if turn else crop + 33
+    field = receptive_field(config, (along, along))[-1]
+    scores = (700 - field.size) // field.jump  # a strip
+    assert len(seen) == math.ceil(whole.shape[3 if turn else 2] / scores)
 
 
 def test_strips_follow_layers_that_were_changed():
