@@ -31,7 +31,7 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         blobs = _blobs(memoryview(content))
     except (ValueError, IndexError, StopIteration, TypeError, UnicodeDecodeError) as error:
-        reason = error or "a layer has no name"
+        reason = str(error) or "a layer has no name"
         raise ValueError(f"{name}: not a complete Caffe model ({reason})") from None
     if not blobs:
         raise ValueError(f"{name}: no layer with weights; is it a Caffe model (.caffemodel)?")
