@@ -355,6 +355,7 @@ def test_receptive_fields_of_the_tables(name):
     assert fields[last_conv].size == known["rf_last_conv"]
     assert (fields["pool5"].size, fields["fc1"].size) == (known["rf_pool5"], known["rf_fc1"])
     assert fields["pool5"].jump == known["stride_pool5"]
+    assert [row.receptive_field for row in walk(name)] == [row.size for row in fields.values()]
 
 
 # ---- bad input ----------------------------------------------------------------------------------

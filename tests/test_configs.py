@@ -10,7 +10,17 @@ from hypothesis import strategies as st
 from torchvision.models import vgg as tv
 
 from vggbook import CONFIGS, nets_before_vgg, tables
-from vggbook.configs import LRN, Config, Conv, Pool, check_classes, check_size, check_width, scaled
+from vggbook.configs import (
+    LRN,
+    Config,
+    Conv,
+    Pool,
+    check_classes,
+    check_size,
+    check_width,
+    resolve,
+    scaled,
+)
 
 TABLE_1 = tables()["table_1"]["configs"]
 BEFORE = nets_before_vgg()["nets"]
@@ -228,6 +238,11 @@ def test_channels_are_rounded_to_the_nearest_whole_number_of_units():
     assert [scaled(n, 1.0) for n in (1, 3, 64)] == [1, 3, 64]
     assert [scaled(10, width) for width in (0.01, 0.14, 0.16)] == [1, 1, 2]
     assert [scaled(10, width, 2) for width in (0.01, 0.29, 0.31)] == [2, 2, 4]
+
+
+def test_a_configuration_stands_for_itself_and_its_name_for_it():
+    own = Config("own", (Conv(4),))
+    assert resolve(own) is own and resolve("VGG16") is CONFIGS["D"]
 
 
 def test_a_size_is_named_as_the_caller_calls_it():
