@@ -2,6 +2,7 @@
 
 import math
 import re
+from dataclasses import FrozenInstanceError
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ from vggbook import (
     to_dense,
     trace,
 )
-from vggbook.arithmetic import last_map, out_side, smallest_image, walk
+from vggbook.arithmetic import PIXEL, Field, last_map, out_side, smallest_image, walk
 from vggbook.configs import LRN, Config, Conv, Pool
 
 TABLE_1 = ["A", "A-LRN", "B", "C", "D", "E"]
@@ -354,6 +355,7 @@ def test_receptive_fields_of_the_tables(name):
     assert fields[last_conv].size == known["rf_last_conv"]
     assert (fields["pool5"].size, fields["fc1"].size) == (known["rf_pool5"], known["rf_fc1"])
     assert fields["pool5"].jump == known["stride_pool5"]
+    assert [row.receptive_field for row in walk(name)] == [row.size for row in fields.values()]
 
 
 # ---- bad input ----------------------------------------------------------------------------------
@@ -402,3 +404,41 @@ def test_parameters_are_counted_at_224_pixels_unless_told_otherwise():
     """Without pooling each pixel counts: 3x3x3 weights a channel, then one FC layer."""
     one = Config("one", (Conv(2),), fc=())
     assert count_parameters(one, 5) == 2 * 27 + 2 + (2 * 224 * 224) * 5 + 5
+
+
+def test_maps_and_fields_are_those_at_224_pixels_unless_told_otherwise():
+    """A 3x3 convolution alone keeps the image's size, so the FC layer reads 224 x 224 units."""
+    one = Config("one", (Conv(2),), fc=())
+    assert last_map(one) == (2, 224, 224)
+    assert [field.size for field in receptive_field(one)] == [3, 3 + 223]
+    assert count_macs(one) == 27 * 2 * 224**2 + 2 * 224**2 * 1000
+
+
+@pytest.mark.parametrize("size, rows", [(64, 2), ((96, 64), 3), ((64, 96), 2)])
+def test_the_first_fc_layer_sees_the_whole_last_map_along_the_height(size, rows):
+    """Its units reach over all but one jump of 32 pixels more than a unit of pool5."""
+    fields = {field.name: field for field in receptive_field("A", size)}
+    assert fields["fc1"].size == fields["pool5"].size + 32 * (rows - 1)
+    assert fields["fc1"].start == fields["pool5"].start + 32 * (rows - 1) / 2
+
+
+def test_a_pixel_sees_itself_and_normalisation_sees_no_more():
+    assert (PIXEL.name, PIXEL.size, PIXEL.jump, PIXEL.left) == ("input", 1, 1, 0)
+    field = Field("conv1", 11, 4, 5.5)
+    assert field.after("lrn1", LRN()) == Field("lrn1", 11, 4, 5.5)
+    assert field.after("conv2", Conv(8)).name == "conv2"
+
+
+def test_the_largest_of_the_smallest_images_has_1000_pixels():
+    """A convolution without padding needs an image as large as its kernel."""
+    assert smallest_image(Config("wide", (Conv(2, 1000, padding=0),))) == 1000
+    assert smallest_image(Config("tiny", (Conv(2, 1),))) == 1
+    with pytest.raises(ValueError, match="config='wide': expected a net for images of up to 1000"):
+        smallest_image(Config("wide", (Conv(2, 1001, padding=0),)))
+
+
+def test_rows_and_fields_are_frozen():
+    row = walk("A")[0]
+    for thing in (row, row.field):
+        with pytest.raises(FrozenInstanceError):
+            thing.name = "other"

@@ -147,3 +147,65 @@ def test_whole_numbers_are_seven_bits_a_byte(value):
     parts = [value >> 7 * i & 127 for i in range(max(1, -(-value.bit_length() // 7)))]
     data = bytes([*(part | 128 for part in parts[:-1]), parts[-1]])
     assert _varint(memoryview(b"\xff" + data + b"\x05"), 1) == (value, 1 + len(data))
+
+
+def fixed(number, kind, value=b"\x08\x12\x1a\xff" * 2):
+    """A field of four (kind 5) or eight bytes (kind 1) that would mislead if it were read on."""
+    return varint(number << 3 | kind) + value[: {5: 4, 1: 8}[kind]]
+
+
+def test_fields_of_any_kind_are_passed_over(tmp_path):
+    """Integers, four and eight bytes, and bytes, also under the numbers of names and blobs."""
+    numbers = torch.arange(6.0)
+    spare = b"".join(
+        varint(n << 3) + varint(300) + fixed(n, 5) + fixed(n, 1) + message(n, b"\xff")
+        for n in (9, 99, 5000)
+    )
+    integers = b"".join(varint(n << 3) + varint(7) for n in (2, 4, 5, 6, 100))
+    body = spare + integers + message(4, b"conv1_1") + message(6, spare + blob(numbers, True))
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(integers + spare + message(2, body + spare) + spare)
+    blobs = read_caffemodel(path)
+    assert list(blobs) == ["conv1_1"] and torch.equal(*blobs["conv1_1"], numbers)
+
+
+@pytest.mark.parametrize(
+    "content, words",
+    [
+        (b"", "is empty: expected a Caffe model"),
+        (message(1, b"VGG"), "no layer with weights; is it a Caffe model (.caffemodel)?"),
+        (
+            message(2, message(6, blob(torch.ones(2), True))),
+            "not a complete Caffe model (a layer has no name)",
+        ),
+        (message(2, b"")[:1] + b"\x05", "not a complete Caffe model (a field of 5 bytes at byte 2"),
+        (varint(1 << 3 | 3), "not a complete Caffe model (wire type 3 at byte 1)"),
+        (fixed(1, 1)[:-1], "not a complete Caffe model (a field of 8 bytes at byte 1 of 8)"),
+        (fixed(1, 5)[:-1], "not a complete Caffe model (a field of 4 bytes at byte 1 of 4)"),
+    ],
+    ids=["empty", "no layer", "no name", "field", "group", "eight bytes", "four bytes"],
+)
+def test_what_is_wrong_with_a_caffemodel(content, words, tmp_path):
+    path = tmp_path / "x.caffemodel"
+    path.write_bytes(content)
+    with pytest.raises(ValueError) as caught:
+        read_caffemodel(path)
+    assert str(caught.value).startswith(f"x.caffemodel: {words}")
+
+
+def test_a_file_that_may_only_be_read(tmp_path):
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(caffemodel(build("A", 4, width=1 / 64, image_size=32)))
+    path.chmod(0o400)
+    content = path.read_bytes()
+    (first, _), *_ = read_caffemodel(path).values()
+    first.zero_()
+    assert path.read_bytes() == content
+
+
+def test_a_configuration_that_is_given_goes_before_the_guess(tmp_path):
+    model = build("A", 4, width=1 / 64, image_size=32)
+    path = tmp_path / "a.caffemodel"
+    path.write_bytes(caffemodel(model))
+    loaded = load_weights(path, "A", image_size=32)
+    assert loaded.config is CONFIGS["A"] and same_output(loaded, model)

@@ -10,10 +10,21 @@ from hypothesis import strategies as st
 from torchvision.models import vgg as tv
 
 from vggbook import CONFIGS, nets_before_vgg, tables
-from vggbook.configs import LRN, Config, Conv, Pool, check_classes, check_size, check_width, scaled
+from vggbook.configs import (
+    LRN,
+    Config,
+    Conv,
+    Pool,
+    check_classes,
+    check_size,
+    check_width,
+    resolve,
+    scaled,
+)
 
 TABLE_1 = tables()["table_1"]["configs"]
 BEFORE = nets_before_vgg()["nets"]
+BEFORE_IN_ORDER = ("AlexNet", "VGG-F", "VGG-M", "VGG-S")
 
 
 @pytest.mark.parametrize("name", TABLE_1)
@@ -200,3 +211,40 @@ def test_an_unknown_public_name():
     with pytest.raises(AttributeError, match="no attribute 'vgg16'; it offers CONFIGS"):
         vggbook.vgg16  # noqa: B018
     assert {"CONFIGS", "build", "trace", "claims", "to_dense"} <= set(dir(vggbook))
+
+
+def test_every_part_of_a_configuration_is_frozen():
+    for part in (Conv(64), Pool(), LRN()):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            part.kernel = 5
+
+
+def test_each_net_names_its_source():
+    sources = {name: config.source for name, config in CONFIGS.items()}
+    released = dict.fromkeys(("VGG-F", "VGG-M", "VGG-S"), "Chatfield et al. (2014), as released")
+    assert sources == {
+        **dict.fromkeys(TABLE_1, "Table 1"),
+        "B-5x5": "Sect. 4.1",
+        "AlexNet": "Krizhevsky et al. (2012), Sect. 3.5",
+        **released,
+    }
+
+
+def test_the_configurations_print_their_names():
+    assert repr(CONFIGS) == f"CONFIGS({', '.join([*TABLE_1, 'B-5x5', *BEFORE_IN_ORDER])})"
+
+
+def test_channels_are_rounded_to_the_nearest_whole_number_of_units():
+    assert [scaled(n, 1.0) for n in (1, 3, 64)] == [1, 3, 64]
+    assert [scaled(10, width) for width in (0.01, 0.14, 0.16)] == [1, 1, 2]
+    assert [scaled(10, width, 2) for width in (0.01, 0.29, 0.31)] == [2, 2, 4]
+
+
+def test_a_configuration_stands_for_itself_and_its_name_for_it():
+    own = Config("own", (Conv(4),))
+    assert resolve(own) is own and resolve("VGG16") is CONFIGS["D"]
+
+
+def test_a_size_is_named_as_the_caller_calls_it():
+    with pytest.raises(ValueError, match=r"^crop=\(3, 0\): expected a whole number of pixels"):
+        check_size((3, 0), "crop")

@@ -141,3 +141,13 @@ def test_cost_of_dense_evaluation_equals_what_pytorch_counts(config, size):
     with FlopCounterMode(display=False) as counter:
         model.scores(torch.empty(1, 3, h, w, device="meta"))
     assert counter.get_total_flops() == 2 * dense_macs(config, size, num_classes=10)
+
+
+def test_the_convolutions_know_their_channels_and_draw_no_numbers():
+    dense = to_dense(small(classes=5, size=96))  # 3 x 3 maps of 32 channels; 256 hidden units
+    before = torch.get_rng_state()
+    convs = dense.convolutions()
+    assert torch.equal(torch.get_rng_state(), before)
+    assert [(c.in_channels, c.out_channels) for c in convs] == [(32, 256), (256, 256), (256, 5)]
+    assert [c.kernel_size for c in convs] == [(3, 3), (1, 1), (1, 1)]
+    assert dense.grid == (3, 3) and dense.classes == 5

@@ -1,6 +1,7 @@
 """Features, SVM and measures of Appendix B, each against something independent."""
 
 import io
+import warnings
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from sklearn import model_selection
 from sklearn.metrics import average_precision_score, balanced_accuracy_score
 from torch import nn
 from torch.nn import functional as F
@@ -17,6 +19,7 @@ from tests.nets import net, small
 from tests.pictures import jpeg, noise
 from vggbook.data import UnreadableImage
 from vggbook.features import (
+    STRENGTHS,
     VOC_CLASSES,
     average_precision,
     caltech,
@@ -350,3 +353,116 @@ def test_the_twenty_classes_are_those_that_torchvisions_nets_were_trained_on():
 
     names = FCN_ResNet50_Weights.COCO_WITH_VOC_LABELS_V1.meta["categories"]
     assert names[0] == "__background__" and tuple(names[1:]) == VOC_CLASSES
+
+
+# ---- defaults, order, and what is left alone -------------------------------------------------
+
+
+def test_strengths_are_powers_of_ten():
+    assert pytest.approx([10.0**k for k in range(-2, 3)]) == STRENGTHS
+
+
+def test_pictures_go_through_in_batches_of_any_size():
+    model = net()
+    images = noise(5, 3, 64, 64)
+    whole = describe_images(model, images, 64)
+    torch.testing.assert_close(describe_images(model, images, 64, batch_size=2), whole)
+
+
+def test_a_preprocessing_that_is_given_goes_before_the_nets():
+    model = net()
+    images = noise(2, 3, 64, 64)
+
+    def other(pixels):
+        return pixels.float() / 255
+
+    wanted = F.normalize(hooked(model, images.float() / 255), dim=1)
+    found = describe_images(model, images, 64, flip=False, preprocess=other)
+    torch.testing.assert_close(found, wanted)
+
+
+def test_a_head_of_two_layers_has_a_hidden_one():
+    model = net()
+    model.train()
+    model.classifier = nn.Sequential(nn.Linear(128, 6), nn.ReLU(), nn.Linear(6, 2))
+    body = truncated(model)
+    x = torch.randn(2, 3, 64, 64)
+    torch.testing.assert_close(body(x), hooked(model, x))
+    assert not body.training
+
+
+@pytest.fixture
+def splits(monkeypatch):
+    """What the SVM asks of scikit-learn's splits, and how often they are made."""
+    seen = []
+
+    class Seen(model_selection.StratifiedShuffleSplit):
+        def split(self, X, y, groups=None):
+            seen.append((self.n_splits, self.test_size, self.random_state))
+            return super().split(X, y, groups)
+
+    monkeypatch.setattr(model_selection, "StratifiedShuffleSplit", Seen)
+    return seen
+
+
+def test_a_fifth_of_the_pictures_chooses_c_unless_told_otherwise(splits):
+    x, labels = clusters(20, 3)
+    assert fit_svm(x, labels).random_state == 0
+    fit_svm(x, labels, validation=0.5, seed=3)
+    assert fit_svm(x, labels, validation=0, seed=4).random_state == 4
+    assert splits == [(1, 12, 0), (1, 30, 3), (1, 3, 4)]  # a picture of each class at least
+
+
+def test_two_pictures_of_each_class_are_enough_and_labels_may_start_anywhere(splits):
+    x, labels = clusters(2, 2)
+    machine = fit_svm(x, labels + 3)
+    assert machine.classes_.tolist() == [3, 4] and splits == [(1, 2, 0)]
+    with pytest.raises(ValueError, match=r"labels=\[3\]: expected at least two classes"):
+        fit_svm(x, torch.full((4,), 3))
+    with pytest.raises(ValueError, match=r"validation=-0\.1"):
+        fit_svm(x, labels, validation=-0.1)
+
+
+def test_a_machine_that_stops_early_is_no_warning():
+    """Each picture has a near twin in the other class, and there are more numbers than pictures."""
+    x = torch.randn(30, 40, generator=torch.Generator().manual_seed(0))
+    x[1::2] = x[::2] + 0.01 * x[1::2]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert fit_svm(x, torch.arange(30) % 2, strengths=(100.0,)).n_iter_ == 1000
+
+
+def test_recall_reaches_each_level_to_the_digit():
+    """Ten hits of ten: recall 0.1, 0.2, ...; after the third the ranking is wrong once."""
+    right = torch.tensor([1, 1, 1, 0, *[1] * 7])
+    scores = -torch.arange(11.0)
+    wanted = (4 * 1 + 7 * 10 / 11) / 11
+    assert average_precision(scores, right, points=11) == pytest.approx(wanted)
+
+
+def test_a_split_is_drawn_anew_for_each_seed_and_leaves_the_global_generator():
+    labels = torch.arange(40) % 2
+    before = torch.get_rng_state()
+    first, second = split_by_class(labels, 5), split_by_class(labels, 5, seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert not torch.equal(first[0], split_by_class(labels, 5, seed=1)[0])
+
+
+@pytest.mark.parametrize("given", [{"train": 0}, {"train": 1, "test": 0}])
+def test_a_split_needs_a_picture_on_either_side(given):
+    name = list(given)[-1]
+    with pytest.raises(ValueError, match=f"{name}=0: expected a whole number of at least 1"):
+        split_by_class(torch.arange(8) % 2, **given)
+    first, second = split_by_class(torch.arange(8) % 2, 1, 1)
+    assert len(first) == len(second) == 2
+
+
+def test_a_thing_is_shown_once_it_is_not_difficult():
+    """Whatever comes first; annotations without the word know no difficult things."""
+    dog = VOC_CLASSES.index("dog")
+    for marks, wanted in {("0", "1"): 1, ("1", "0"): 1, ("1", "1"): -1, (None, "1"): 1}.items():
+        things = [{"name": "dog"} | ({"difficult": m} if m else {}) for m in marks]
+        shown = voc_presence([{"annotation": {"object": things}}])
+        assert shown[0, dog] == wanted and int(shown.abs().sum()) == 1
+    assert voc_presence([]).shape == (0, 20)

@@ -9,6 +9,7 @@ from torchvision.models.vgg import VGG, make_layers
 from tests.nets import seeded, small
 from vggbook import to_dense
 from vggbook.evaluate import predict
+from vggbook.foreign import head_of, parts
 
 
 def torchvisions(channels=(8, "M", 16, "M", 32, "M", 64, "M", 512, "M"), classes=4):
@@ -135,3 +136,80 @@ def test_the_mode_of_single_layers_is_left_alone():
     model.features[1].eval()
     to_dense(model)
     assert not model.features[1].training and model.features[4].training
+
+
+def test_torchvisions_nets_are_known_and_not_run():
+    """A net of another make is run once, beside its twin."""
+    vgg = torchvisions()
+    with torch.device("meta"):
+        alexnet = torchvision.models.alexnet().eval()
+    alexnet.features = nn.Sequential(nn.Conv2d(3, 2, 3, 32))
+    alexnet.classifier = nn.Linear(2 * 36, 3)
+    for model, runs in ((vgg, 0), (alexnet, 0), (Like(), 2)):
+        seen = []
+        hook = model.features.register_forward_hook(lambda *_, seen=seen: seen.append(1))
+        to_dense(model)
+        hook.remove()
+        assert len(seen) == runs, type(model)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+def test_nets_of_any_dtype_and_without_memory(kind):
+    model = Like().to(kind)
+    images = torch.randn(1, 3, 32, 32, dtype=kind, generator=seeded(1))
+    torch.testing.assert_close(to_dense(model)(images)[:, :, 0, 0], model(images))
+    assert to_dense(small().to(kind))(images).dtype == kind
+    images = images.to("meta")
+    assert to_dense(Like().to(kind).to("meta"))(images).shape == (1, 3, 1, 1)
+
+
+class Times(nn.Module):
+    def __init__(self, factor):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, x):
+        return self.factor * x
+
+
+def test_scores_may_differ_by_a_hundredth_of_the_largest():
+    """Ours are the net's divided by the factor: 1 - 1 / 1.009 is below a hundredth."""
+    before = torch.get_rng_state()
+    assert to_dense(Like(Times(1.009))).classes == 3
+    with pytest.raises(ValueError, match="model='Like': expected a network whose forward"):
+        to_dense(Like(Times(1.012)))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_our_own_nets_have_no_pool_before_the_classifier():
+    """A part named avgpool is torchvision's; our forward passes it by."""
+    model = small(size=64)
+    model.avgpool = nn.AdaptiveAvgPool2d(1)
+    images = torch.randn(2, 3, 64, 64, generator=seeded(1))
+    torch.testing.assert_close(to_dense(model)(images)[:, :, 0, 0], model(images))
+
+
+def test_parts_are_named_as_the_caller_calls_them():
+    with pytest.raises(TypeError, match=r"^net='Linear': expected a network with modules"):
+        parts(nn.Linear(3, 2))
+    with pytest.raises(TypeError, match=r"^model='Linear': expected a network with modules"):
+        head_of(nn.Linear(3, 2))
+    model = small()
+    model.features = None
+    with pytest.raises(TypeError, match=r"^student='Network': expected a network with modules"):
+        parts(model, "student")
+
+
+def test_features_must_give_maps():
+    model = small(size=64)
+    model.features.append(nn.Flatten())
+    words = "^features='Sequential': expected layers that make a larger map of a larger image"
+    with pytest.raises(ValueError, match=words):
+        to_dense(model)
+
+
+def test_a_wrong_head_behind_a_pool_is_named():
+    theirs = torchvisions()
+    theirs.classifier = nn.Linear(7, 2)
+    with pytest.raises(ValueError, match=r"^classifier='Linear': .* maps of shape \(512, 7, 7\)"):
+        to_dense(theirs)

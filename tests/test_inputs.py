@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from tests.nets import net, pictures, small
-from vggbook import to_dense
+from vggbook import CONFIGS, build, to_dense
 from vggbook.data import as_pixels
+from vggbook.dense import DenseNetwork
 from vggbook.evaluate import predict
+from vggbook.inputs import check_images, rgb_pixels
+from vggbook.model import Network
 
 PICTURE = torch.stack(pictures([(64, 64)] * 2))
 
@@ -139,3 +142,96 @@ def test_kinds_that_hold_no_grey_levels():
 def test_images_of_another_range_are_refused(images, message):
     with pytest.raises(ValueError, match=message):
         predict(net(), images, scales=64)
+
+
+def ends(low, high):
+    """A floating picture whose grey levels run from ``low`` to ``high``."""
+    return torch.linspace(low, high, 3 * 4 * 4).view(3, 4, 4)
+
+
+@pytest.mark.parametrize(
+    "low, high", [(-32, 287), (0, 1.01), (0, 8), (0.5, 8), (-1, 8.01), (0.99, 1.02), (1, 1)]
+)
+def test_the_last_ranges_that_pass_as_grey_levels(low, high):
+    images = ends(low, high)
+    assert as_pixels(images) is images
+
+
+@pytest.mark.parametrize(
+    "low, high, words",
+    [
+        (-32.01, 200, "no mean subtracted"),
+        (0, 287.1, "no mean subtracted"),
+        (0, 1, "multiply images of 0 to 1 by 255"),
+        (-0.5, 1, "multiply images of 0 to 1 by 255"),
+        (-0.01, 8, "not standardised"),
+    ],
+)
+def test_the_first_ranges_that_do_not(low, high, words):
+    with pytest.raises(ValueError, match=f"images of torch.float32 from .*: .*{words}"):
+        as_pixels(ends(low, high))
+
+
+def test_the_ends_of_the_grey_levels_are_taken_as_integers():
+    assert as_pixels(torch.tensor([0, 255])).tolist() == [0, 255]
+    assert as_pixels(torch.zeros(0, 3, 4, 4, dtype=torch.int64)).shape == (0, 3, 4, 4)
+
+
+@pytest.mark.parametrize("shape", [(1, 3, 1, 1), (2, 3, 4, 5), (0, 3, 4, 5)])
+def test_batches_of_rgb_images(shape):
+    images = torch.zeros(shape, dtype=torch.uint8)
+    assert rgb_pixels(images) is images
+
+
+@pytest.mark.parametrize(
+    "shape", [(3, 4, 5), (2, 1, 4, 5), (2, 4, 4, 5), (2, 3, 0, 5), (2, 3, 4, 0), (1, 3, 4, 5, 6)]
+)
+def test_other_batches_are_refused_with_their_shape(shape):
+    words = re.escape(f"images.shape={shape}: expected (N, 3, H, W), RGB")
+    with pytest.raises(ValueError, match=words):
+        rgb_pixels(torch.zeros(shape))
+
+
+def test_lists_of_rgb_images():
+    images = [torch.zeros(3, 4, 5, dtype=torch.uint8), torch.zeros(3, 1, 1)]
+    assert all(a is b for a, b in zip(rgb_pixels(images), images, strict=True))
+    for shape in ((4, 5), (1, 4, 5), (4, 4, 5), (3, 0, 5), (3, 4, 0), (1, 3, 4, 5)):
+        words = re.escape(f"images[1]={shape}: expected an RGB tensor (3, H, W) of 0..255")
+        with pytest.raises(ValueError, match=words):
+            rgb_pixels([images[0], torch.zeros(shape)])
+    with pytest.raises(ValueError, match=r"^images\[0\]='ndarray': expected an RGB tensor"):
+        rgb_pixels([images[0].numpy()])
+
+
+def test_images_too_small_for_the_twin_are_refused_with_their_shape():
+    """The crop is 32 high and 64 wide."""
+    dense = to_dense(build("A", 3, width=1 / 64, image_size=(32, 64)))
+    assert dense(torch.zeros(1, 3, 32, 64)).shape == (1, 3, 1, 1)
+    for shape in ((1, 3, 31, 64), (1, 3, 32, 63)):
+        words = re.escape(f"images.shape={shape}: expected at least 32 x 64 pixels")
+        with pytest.raises(ValueError, match=words):
+            dense(torch.zeros(shape))
+
+
+def test_a_net_without_numbers_takes_any_dtype():
+    model = Network(CONFIGS["A"], nn.Sequential(nn.MaxPool2d(2)), nn.Flatten(), (4, 4))
+    dense = DenseNetwork(nn.MaxPool2d(2), nn.Sequential(nn.Flatten()), (4, 4))
+    for kind in (torch.float32, torch.float64):
+        images = torch.rand(2, 3, 4, 4, dtype=kind)
+        assert model(images).dtype == kind
+        assert torch.equal(dense(images)[:, :, 0, 0], model(images))
+
+
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+@pytest.mark.parametrize("on", [False, True])
+def test_autocast_of_the_oldest_pytorch(device, on, monkeypatch):
+    """PyTorch 2.3 has a function for each kind of device; the other one says the contrary."""
+    monkeypatch.setattr(torch, "is_autocast_cpu_enabled", lambda: on == (device == "cpu"))
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda: on == (device == "meta"))
+    images = torch.zeros(1, 3, 4, 4, dtype=torch.bfloat16, device=device)
+    like = torch.zeros(1)
+    if on:
+        check_images(images, like, (4, 4))
+    else:
+        with pytest.raises(TypeError, match=r"images.dtype=torch.bfloat16"):
+            check_images(images, like, (4, 4))

@@ -411,3 +411,164 @@ def test_boxes_of_imagenet(tmp_path):
         pytest.approx(whole),
     ]
     assert found["n02102040_3"] == []
+
+
+# Boundaries, defaults, and what is left alone
+
+
+def boxed(*numbers):
+    return torch.tensor([numbers])
+
+
+def test_a_box_may_jut_out_by_a_thousandth():
+    assert as_boxes(boxed(0.5, 0.5, 1.0019, 1.0)).shape == (1, 4)
+    assert as_boxes(boxed(0.5, 0.5, 1.0, 1.0019)).shape == (1, 4)
+    for wrong in (boxed(0.5, 0.5, 1.002, 1.0), boxed(0.5, 0.5, 1.0, 1.002)):
+        with pytest.raises(ValueError, match=r"an area inside the picture$"):
+            as_boxes(wrong)
+
+
+@pytest.mark.parametrize(
+    "numbers, hinted",
+    [
+        ((0.0, 0.0, 1.0, 1.0), True),
+        ((0.2, 0.9, 0.6, 0.3), False),  # left before right, but top below bottom
+        ((0.6, 0.3, 0.2, 0.9), False),
+        ((0.1, 0.1, 1.5, 0.5), False),
+        ((0.1, 0.1, 0.5, 1.5), False),
+        ((-0.1, 0.1, 0.5, 0.5), False),
+        ((0.1, -0.1, 0.5, 0.5), False),
+    ],
+)
+def test_only_what_could_be_corners_is_taken_for_corners(numbers, hinted):
+    with pytest.raises(ValueError) as caught:
+        as_boxes(boxed(*numbers))
+    assert ("they could be corners" in str(caught.value)) == hinted
+
+
+def test_boxes_have_four_numbers():
+    for shape in ((2, 5), (1, 2, 4), (0,)):
+        with pytest.raises(ValueError, match=re.escape(f"boxes={shape}: expected the shape")):
+            as_boxes(torch.full(shape, 0.5))
+    assert as_boxes(torch.zeros(0, 4)).shape == (0, 4)
+
+
+def test_a_new_last_layer_is_drawn_with_deviation_0_01_around_the_middle():
+    net = small_net()
+    head = regressor(net).classifier[-1]
+    assert head.weight.std().item() == pytest.approx(0.01, rel=0.05)
+    assert (head.bias == 0.5).all()
+    assert torch.equal(head.weight, regressor(net, True, 0).classifier[-1].weight)
+    assert not torch.equal(head.weight, regressor(net, seed=1).classifier[-1].weight)
+
+
+def test_training_is_in_training_mode_and_draws_from_its_seed_alone():
+    """The defaults: all layers, a rate of 1e-3, 4 epochs of batches of 32, seed 0."""
+    images, labels = noise(64, 3, 70, 66), torch.arange(64) % 3
+    boxes = torch.tensor([[0.5, 0.5, 0.6, 0.4]]).repeat(64, 1)
+    said = {"layers": "all", "lr": 1e-3, "epochs": 4, "batch_size": 32, "seed": 0}
+    runs = []
+    for options in ({}, said, {"seed": 1}):
+        model = regressor(small_net())
+        for layer in model.modules():
+            if isinstance(layer, nn.Dropout):
+                layer.p = 0.0
+        modes = []
+        model.register_forward_pre_hook(lambda net, _, modes=modes: modes.append(net.training))
+        before = torch.get_rng_state()
+        runs.append(fit_boxes(model, images, labels, boxes, **options))
+        assert torch.equal(torch.get_rng_state(), before)
+        assert modes == [True] * 8 and not model.training
+    assert runs[0] == runs[1] != runs[2]
+
+
+def test_labels_of_all_classes_and_of_no_others():
+    images = noise(4, 3, 64, 64)
+    boxes = torch.tensor([[0.5, 0.5, 0.6, 0.4]]).repeat(4, 1)
+    shared = regressor(small_net(), per_class=False)
+    without_last = torch.tensor([0, 1, 1, 0])
+    assert len(fit_boxes(shared, images, without_last, boxes, epochs=1, batch_size=4)) == 1
+    with pytest.raises(ValueError, match=re.escape("labels=[2, 2, 0]: expected pictures of each")):
+        fit_boxes(regressor(small_net()), images, without_last, boxes)
+    beyond = torch.tensor([0, 1, 2, 3])
+    for model in (shared, regressor(small_net())):
+        with pytest.raises(ValueError, match=re.escape("labels=[1, 1, 1, 1]: expected pictures")):
+            fit_boxes(model, images, beyond, boxes)
+
+
+@pytest.mark.parametrize("size", [(100, 70), (70, 101)])
+def test_the_centre_crop_is_torchvisions(size):
+    """At the picture's own scale, so that nothing is resized."""
+    model = regressor(small_net())
+    images, labels = noise(2, 3, *size), torch.tensor([2, 0])
+    crops = v2.functional.center_crop(images, [64, 64])
+    top, left = ((side - 64) // 2 for side in size)
+    assert torch.equal(images[..., top : top + 64, left : left + 64], crops)
+    x, y, w, h = (64 * boxes_of(model, crops, labels)).unbind(1)
+    wanted = torch.stack([(left + x) / size[1], (top + y) / size[0], w / size[1], h / size[0]], 1)
+    torch.testing.assert_close(centre_boxes(model, images, labels, 70), wanted)
+
+
+def test_more_pictures_than_one_batch_and_too_few_labels():
+    net = build("A", 2, width=1 / 64, image_size=32).eval()
+    net.preprocessing = scaled
+    model = regressor(net)
+    images, labels = noise(257, 3, 32, 32), torch.arange(257) % 2
+    found = centre_boxes(model, images, labels, 32)
+    torch.testing.assert_close(found[255:], boxes_of(model, images[255:], labels[255:]))
+    with pytest.raises(ValueError, match="zip"):
+        centre_boxes(model, images, labels[:256], 32)
+
+
+def test_boxes_that_merge_and_boxes_that_do_not():
+    one = boxed(0.5, 0.5, 0.5, 0.5)
+    assert len(list(merge_steps(one, torch.ones(1)))) == 1
+    (_, (merged, totals)) = merge_steps(one.repeat(2, 1), torch.tensor([0.25, 0.5]), closeness=1)
+    assert torch.equal(merged, one) and totals.tolist() == [0.75]
+    empty = boxed(0.5, 0.5, 0.0, 0.0).repeat(2, 1)  # no area: no overlap
+    assert len(list(merge_steps(empty, torch.ones(2)))) == 1
+    with pytest.raises(ValueError, match="boxes=2: expected one or more, as many as scores"):
+        next(merge_steps(empty, torch.ones(3)))
+
+
+def test_the_protocol_at_one_position_by_hand():
+    """A picture of the crop's size; regressors that answer with their biases, a box a class."""
+    net = small_net(7)
+    image = noise(3, 64, 64)
+    models = [regressor(net), regressor(net)]
+    answers = torch.rand(2, 7, 4, generator=torch.Generator().manual_seed(1))
+    for model, answer in zip(models, answers):
+        answer[:, :2] = 0.5
+        answer[:, 2:] = 0.5 + 0.1 * answer[:, 2:]  # so that two boxes of a class overlap
+        nn.init.zeros_(model.classifier[-1].weight)
+        with torch.no_grad():
+            model.classifier[-1].bias.copy_(answer.flatten())
+    with torch.inference_mode():
+        posteriors = net(net.preprocessing(image[None]))[0].softmax(0)
+    best = posteriors.sort(descending=True)
+    found = localise(models, net, image, (64,))
+    assert [one.label for one in found] == best.indices[:5].tolist()
+    assert [one.score for one in found] == pytest.approx(best.values[:5].tolist())
+    for one in found:
+        wanted = (answers[0][one.label] + answers[1][one.label]) / 2
+        torch.testing.assert_close(one.box, wanted)
+    assert len(localise(models[:1], net, image, (64,), top=9)) == 7
+    (first,) = localise(models[:1], net, image, (64,), top=1)
+    torch.testing.assert_close(first.box, answers[0][first.label])
+    with pytest.raises(ValueError, match=r"scales=\(\): expected a scale, and a model, at least"):
+        localise(models, net, image, ())
+
+
+def test_the_box_of_greatest_total_score_stands_for_its_class():
+    """Of two boxes apart, over positions: the one whose scores add up to more."""
+    net = small_net()
+    model = regressor(net, per_class=False)
+    nn.init.zeros_(model.classifier[-1].weight)
+    image = noise(3, 64, 160)  # positions at 0, 32, 64 and 96
+    with torch.no_grad():
+        model.classifier[-1].bias.copy_(torch.tensor([0.5, 0.5, 0.2, 0.2]))
+    boxes, scores = dense_boxes(model, net, image, 64)
+    for one in localise([model], net, image, (64,), top=3):
+        at = int(scores[:, one.label].argmax())
+        torch.testing.assert_close(one.box, boxes[at, one.label])
+        assert one.score == pytest.approx(scores[:, one.label].mean().item())

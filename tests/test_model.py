@@ -17,6 +17,7 @@ from tests.nets import seeded, small
 from vggbook import CONFIGS, build, nets_before_vgg, to_dense
 from vggbook.configs import LRN
 from vggbook.model import INIT_SCHEMES, initialise, local_response_norm
+from vggbook.model import testing as unchanged
 
 PAIRS = [("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")]
 few = settings(max_examples=12, deadline=None)
@@ -321,3 +322,66 @@ def test_unknown_configuration():
         build("vgg16")
     with pytest.raises(ValueError, match="init='kaiming': expected one of"):
         initialise(small(), "kaiming")
+
+
+# ---- as torchvision prints it, as torchvision draws it -----------------------------------------
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize("name, theirs", PAIRS)
+def test_every_option_of_every_layer_is_torchvisions(name, theirs, batch_norm):
+    """Kernels, strides, in-place ReLUs, dropout: all that PyTorch prints."""
+    with torch.device("meta"):
+        other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
+    ours = build(name, batch_norm=batch_norm, device="meta")
+    assert repr(ours.features) == repr(other.features)
+    assert repr(ours.classifier) == repr(other.classifier)
+
+
+@pytest.mark.parametrize("scheme", [scheme for scheme in INIT_SCHEMES if scheme != "torch"])
+def test_a_generator_draws_all_weights(scheme):
+    """PyTorch's own reset takes none; no other scheme touches the global generator."""
+    options = {"width": 1 / 16, "image_size": 32, "init": scheme}
+    before = torch.get_rng_state()
+    one, two = (build("A", 3, generator=seeded(7), **options) for _ in range(2))
+    assert torch.equal(torch.get_rng_state(), before)
+    for a, b in zip(one.parameters(), two.parameters()):
+        assert torch.equal(a, b)
+
+
+def test_biases_are_set_to_zero_and_the_default_scheme_is_hes():
+    layer = nn.Linear(1000, 500)
+    nn.init.ones_(layer.bias)
+    initialise(layer, generator=seeded())
+    assert (layer.bias == 0).all()
+    assert layer.weight.std().item() == pytest.approx(math.sqrt(2 / 1000), rel=0.02)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_testing_leaves_every_module_as_it_was(fails):
+    nets = [small(batch_norm=True).train(), small()]
+    nets[0].features[1].eval()
+    nets[1].classifier.train()
+    modes = [[module.training for module in net.modules()] for net in nets]
+    try:
+        with unchanged(nets):
+            assert not any(module.training for net in nets for module in net.modules())
+            assert torch.is_inference_mode_enabled()
+            if fails:
+                raise KeyError
+    except KeyError:
+        assert fails
+    assert modes == [[module.training for module in net.modules()] for net in nets]
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_no_dropout_is_a_probability_too():
+    model = build("A", 3, width=1 / 64, image_size=32, dropout=0)
+    assert [m.p for m in model.classifier if isinstance(m, nn.Dropout)] == [0, 0]
+
+
+@pytest.mark.parametrize("size", [2, 4])
+def test_lrn_over_an_even_number_of_channels_is_pytorchs(size):
+    x = 50 * torch.randn(2, 7, 3, 2, generator=seeded(), dtype=torch.double)
+    theirs = nn.LocalResponseNorm(size, 1e-4 * size, 0.75, 2)
+    torch.testing.assert_close(local_response_norm(x, LRN(size)), theirs(x))

@@ -49,6 +49,12 @@ def test_arithmetic_statements_and_signs():
         "a + b * c -> (a - (b * c))",
         "b * c -> (b / c)",
     }
+    assert changes('open(max(a, b), "utf-8")') == {
+        'open(max(a, b), "utf-8") -> pass',
+        "open(max(a, b), \"utf-8\") -> open('utf-8', max(a, b))",
+        'open(max(a, b), "utf-8") -> open(max(a, b))',
+        "max(a, b) -> max(a)",
+    }
     assert changes("é = -x if y and z else w; go(1)\nn += k") == {
         "-x -> x",
         "-x if y and z else w -> (w if (y and z) else (-x))",

@@ -105,6 +105,10 @@ def test_what_is_offered_is_there(name):
         module.no_such_thing  # noqa: B018
 
 
+def test_the_package_has_the_version_of_its_project():
+    assert import_module("vggbook").__version__ == PROJECT["project"]["version"]
+
+
 def test_torch_is_never_pinned():
     """A reader's torch, and Colab's, stays as it is: lower bounds only, and no index of its own."""
     for line in PROJECT["project"]["dependencies"]:

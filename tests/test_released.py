@@ -1,11 +1,16 @@
 """Released weights: found where they lie, fetched from a local server, or refused cleanly."""
 
 import hashlib
+import http.client
 import http.server
 import re
+import shutil
 import threading
+import urllib.error
+import urllib.request
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -34,7 +39,9 @@ def content(tmp_path_factory):
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Serves `server.content`; `server.breaks`: bytes after which each connection ends."""
+    """Serves `server.content`; `server.breaks`: bytes after which each connection ends.
+    `server.length`: a size that is not the content's; "" for none.
+    """
 
     def do_GET(self):
         server = self.server
@@ -44,7 +51,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if server.ranges and (wanted := self.headers.get("Range")):
             start = int(re.fullmatch(r"bytes=(\d+)-", wanted)[1])
         self.send_response(server.status if not start else 206)
-        self.send_header("Content-Length", str(server.length or len(whole) - start))
+        if server.length != "":
+            self.send_header("Content-Length", str(server.length or len(whole) - start))
         self.end_headers()
         stop = start + server.breaks.pop(0) if server.breaks else len(whole)
         self.wfile.write(whole[start:stop])
@@ -144,8 +152,11 @@ def test_a_wrong_checksum(server, content):
 
 
 def test_a_page_in_place_of_the_file(server):
-    server.content = b"\n<!DOCTYPE html><title>Sign in</title>"
-    refused(server, "answers with a page, no weights: it starts with b'<!DOCTYPE html")
+    page = b"<!DOCTYPE html><title>Sign in</title>"
+    for content in (page, b'{"error": "no such file", "code": 404}'):
+        server.content = b"\n" + content
+        shown = re.escape(repr(content[:30]))
+        refused(server, f"answers with a page, no weights: it starts with {shown}$")
 
 
 def test_an_error_of_the_server(server):
@@ -182,6 +193,138 @@ def test_a_folder_that_cannot_be_written(server, monkeypatch):
 
     monkeypatch.setattr(Path, "mkdir", mkdir)
     refused(server, r"cannot write to .* \(Read-only file system\).*VGGBOOK_WEIGHTS")
+
+
+@pytest.fixture
+def opened(monkeypatch):
+    """``opened(*errors)``: what each next request meets, None where it is let through. It returns
+    the requests and how long they wait.
+    """
+    real = urllib.request.urlopen
+    asked = []
+
+    def plan(*errors):
+        left = list(errors)
+
+        def urlopen(request, timeout):
+            asked.append((request, timeout))
+            error = left.pop(0) if left else None
+            if error is not None:
+                raise error
+            return real(request, timeout=timeout)
+
+        monkeypatch.setattr(urllib.request, "urlopen", urlopen)
+        return asked
+
+    return plan
+
+
+GONE = urllib.error.URLError(ConnectionRefusedError(111, "Connection refused"))
+
+
+def test_a_server_that_is_away_for_a_while(server, content, opened):
+    server.breaks = [1000]
+    asked = opened(None, GONE, GONE)
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content
+    assert server.asked == [None, "bytes=1000-"] and len(asked) == 4
+    for request, patience in asked:
+        assert request.get_header("User-agent") == "vggbook" and 0 < patience <= 60
+
+
+def test_a_server_that_does_not_come_back(server, opened):
+    server.breaks = [1000]
+    asked = opened(None, GONE, GONE, GONE)
+    refused(server, r"does not answer \(Connection refused\)$")
+    assert len(asked) == 4
+
+
+@pytest.mark.parametrize(
+    "error, reason",
+    [
+        (http.client.BadStatusLine("garbage"), "garbage"),
+        (TimeoutError(), "TimeoutError"),
+        (OSError(113, "No route to host"), "No route to host"),
+    ],
+)
+def test_why_there_is_no_answer(server, opened, error, reason):
+    opened(error)
+    refused(server, rf"^vgg11: http.* does not answer \({reason}\)$")
+
+
+def test_a_file_that_became_shorter_meanwhile(server, content, monkeypatch):
+    """The server cannot resume: it sends all of the new file, and nothing of the old is kept."""
+    server.ranges, server.breaks = False, [len(content) + 500]
+    server.content = content + b"?" * 1000
+    needs_space = released._needs_space
+
+    def replaced(*given):
+        needs_space(*given)
+        if len(server.asked) == 1:
+            server.length = None
+        server.content = content
+
+    monkeypatch.setattr(released, "_needs_space", replaced)
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content
+
+
+@pytest.mark.parametrize("error", [http.client.IncompleteRead, ConnectionResetError])
+def test_a_connection_that_ends_within_a_block(server, content, monkeypatch, error):
+    """What came of the block is kept where it is handed over, and asked for again where not."""
+    real = http.client.HTTPResponse.read
+    server.breaks = [3000]
+
+    def read(self, amount=None):
+        block = real(self, amount)
+        if len(server.asked) == 1 and block:
+            raise error(block)
+        return block
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read", read)
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content
+    kept = error is http.client.IncompleteRead
+    assert server.asked == [None, "bytes=3000-" if kept else None]
+
+
+def test_a_server_that_does_not_tell_the_size(server, content):
+    server.length = ""
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content
+    server.file.unlink()
+    server.content = b""
+    refused(server, "SHA-256 is [0-9a-f]{64}, expected [0-9a-f]{8}: not kept")
+    assert server.asked == [None, None]
+
+
+def test_space_for_what_is_still_to_come(server, content, monkeypatch):
+    """Enough to the byte; a part that is there already needs none."""
+    free = [len(content), len(content) - 1000]
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=free.pop(0)))
+    server.breaks = [1000]
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content and free == []
+    server.file.unlink()
+    free.append(len(content) - 1)
+    refused(server, "no space in .* MB needed, .* MB free")
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+def test_the_progress_bar_counts_bytes_of_the_whole_file(server, content, capsys, ranges):
+    server.breaks, server.ranges = [len(content) // 3], ranges
+    fetch_weights("vgg11")
+    last = capsys.readouterr().err.split("\r")[-1]
+    size = len(content) / 1000
+    assert 10 < size < 1000 and last.startswith("vgg11: 100%")
+    done = f"{size:.1f}k" if size < 99.95 else f"{size:.0f}k"
+    assert f"{done}/{done} [" in last and last.rstrip().endswith("B/s]")
+
+
+def test_a_folder_that_is_there_already_is_used(server, content):
+    server.file.parent.mkdir(parents=True)
+    assert fetch_weights("vgg11", progress=False).read_bytes() == content
+
+
+def test_an_empty_variable_names_no_folder(server, monkeypatch):
+    monkeypatch.setenv("VGGBOOK_WEIGHTS", "")
+    assert find_weights("vgg11") is None
+    assert fetch_weights("vgg11", progress=False) == server.file
 
 
 # make book WEIGHTS=...

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import FlopCounterMode
 
 from vggbook import CONFIGS, build, count_macs, count_parameters
+from vggbook import roofline as module
 from vggbook.configs import Config, Conv, Pool
 from vggbook.kernels import Kernel, Layer
 from vggbook.roofline import (
@@ -358,3 +359,74 @@ def test_what_bounds_a_kernel_and_that_it_cannot_be_changed():
 
 def test_a_device_of_the_table_bears_its_name():
     assert {name: device.name for name, device in DEVICES.items()} == dict(zip(DEVICES, DEVICES))
+
+
+def test_what_the_module_offers_is_there():
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+
+
+def test_columns_of_a_layer_add_up_its_kernels():
+    step = roofline("A", Device("unit", 3.0, 1.0), batch=2, image_size=32, fusion="eager")
+    for phase in (None, "forward", "backward", "update"):
+        table = step.by_layer(phase)
+        kernels = [k for k in step.kernels if phase in (None, k.phase)]
+        assert set(table) == {k.layer for k in kernels}
+        for layer, row in table.items():
+            own = [k for k in kernels if k.layer == layer]
+            floors = [max(k.flops / 3, k.bytes) for k in own]
+            slow = [floor for k, floor in zip(own, floors) if k.bytes > k.flops / 3]
+            sums = (sum(k.flops for k in own), sum(k.bytes for k in own), sum(floors), sum(slow))
+            assert row == pytest.approx(sums), (phase, layer)
+
+
+def test_a_step_is_that_of_256_images_on_an_h100_unless_told_otherwise():
+    said = {"image_size": 224, "num_classes": 1000, "width": 1.0}
+    assert roofline("D") == roofline("D", "H100", 256, "inductor", True, **said)
+
+
+def test_buckets_are_pytorchs_unless_told_otherwise():
+    """DistributedDataParallel gathers 25 MiB; a message takes 20 microseconds besides."""
+    step = roofline("D", "H100", 32)
+    said = {"overlap": True, "scale": 1.0, "gradient_bytes": 4, "latency": 2e-5}
+    assert data_parallel(step, 8, 5e9) == data_parallel(step, 8, 5e9, bucket=26_214_400, **said)
+
+
+def test_a_bucket_goes_as_soon_as_it_is_full():
+    """The FC layer's gradient fills the bucket to the byte, and is not held back for the rest."""
+    net = Config("one", (Conv(16), Pool()), fc=())
+    step = roofline(net, Device("unit", 1e6, 1e6), batch=4, image_size=8, num_classes=10)
+    size = 4 * (256 * 10 + 10)
+    full = data_parallel(step, 2, 1e6, bucket=size, latency=1.0)
+    assert full == data_parallel(step, 2, 1e6, bucket=1, latency=1.0)
+    assert (
+        full.communication > data_parallel(step, 2, 1e6, bucket=size + 1, latency=1).communication
+    )
+
+
+def test_cards_are_those_of_their_data_sheets():
+    """2,880 cores at 889 MHz, a product and a sum each; 384 bits at 7 GHz, in bytes."""
+    titan = DEVICES["Titan Black"]
+    assert titan.flops == pytest.approx(2880 * 889e6 * 2, rel=1e-3)
+    assert titan.bandwidth == pytest.approx(384 * 7e9 / 8)
+    assert (titan.value_bytes, titan.multiple) == (4, 1)  # float32, no tensor cores
+    t4, h100 = DEVICES["T4"], DEVICES["H100"]
+    assert 0.3 < t4.flops / 65e12 < 0.5 and t4.bandwidth == 0.75 * 320e9
+    assert 0.75 < h100.flops / 989e12 < 0.9 and 0.85 < h100.bandwidth / 3.35e12 < 0.95
+    assert all(device.basis for device in DEVICES.values())
+
+
+@pytest.mark.parametrize("value_bytes, each", [(2, 26), (4, 24)])
+def test_an_update_moves_six_numbers_a_parameter(value_bytes, each):
+    """Weight and momentum read and written, gradient read and zeroed; and the 16-bit copy."""
+    step = roofline("A", Device("any", 1.0, 1.0, value_bytes=value_bytes), batch=1)
+    last = step.kernels[-1]
+    assert (last.phase, last.flops) == ("update", 0)
+    assert last.bytes == each * count_parameters("A")
+
+
+def test_floors_are_frozen():
+    step = roofline("A", batch=1)
+    for thing, field in ((step, "batch"), (data_parallel(step, 2, 1e9), "compute")):
+        with pytest.raises(FrozenInstanceError):
+            setattr(thing, field, 1)

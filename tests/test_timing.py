@@ -109,3 +109,31 @@ def test_cores_are_those_that_this_process_may_use(monkeypatch):
     for seen, count in ((7, 7), (None, 1)):
         monkeypatch.setattr(os, "cpu_count", lambda seen=seen: seen)
         assert timing.cores() == count
+
+
+def test_five_rounds_after_a_warm_up_unless_told_otherwise():
+    calls = []
+    seconds = stopwatch({"work": lambda: calls.append(1)})
+    assert len(calls) == 6 and len(seconds["work"]) == 5
+
+
+def test_a_device_is_taken_for_one_of_16_bit_numbers():
+    """Two bytes a value, channels in multiples of eight, as tensor cores take them."""
+    device = timing.Device("card", 6.0, 3.0)
+    assert (device.value_bytes, device.multiple, device.basis, device.ridge) == (2, 8, "", 2.0)
+
+
+def test_ceilings_are_measured_seven_times_and_name_the_threads(monkeypatch):
+    asked = []
+
+    def watch(cases, rounds, warmup, device):
+        asked.append((rounds, device))
+        return {name: [1.0] for name in cases}
+
+    monkeypatch.setattr(timing, "stopwatch", watch)
+    for threads, name in ((1, "this CPU, 1 thread"), (2, "this CPU, 2 threads")):
+        monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)
+        found = measure(size=8)
+        assert found.name == name and (found.value_bytes, found.multiple) == (4, 1)
+        assert found.basis.startswith("measured: float32 product of 8 x 8 matrices")
+    assert asked == [(7, "cpu")] * 2

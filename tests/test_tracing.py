@@ -1,6 +1,8 @@
 """The table that a trace prints."""
 
 import math
+from dataclasses import FrozenInstanceError
+from xml.etree import ElementTree
 
 import pytest
 
@@ -72,3 +74,27 @@ def test_what_a_trace_takes_for_granted():
     assert table.rows[0].activation_bytes == 4 * 64 * 224 * 224
     last = str(table).splitlines()[-1]
     assert last.split()[0] == "total" and "_" not in last
+
+
+def test_the_html_table_holds_the_cells_of_the_text_and_nothing_between():
+    table = trace("A", (64, 96), num_classes=10)
+    html = ElementTree.fromstring(table._repr_html_())
+    title, *lines = str(table).splitlines()
+    assert html.get("class") == "trace" and html.findtext("caption") == f"{title}, one image"
+    rows = html.findall("*/tr")
+    cells = [[cell.text or "" for cell in row] for row in rows]
+    rule = lines.pop(-2)
+    assert rule == "-" * len(lines[0])
+    assert ["".join(row).replace(" ", "") for row in cells] == [s.replace(" ", "") for s in lines]
+    assert {cell.tag for cell in rows[0]} == {"th"}
+    assert {cell.tag for row in rows[1:] for cell in row} == {"td"}
+    sides = ["left", "left", "left;white-space:nowrap", *["right"] * 4]
+    for row in rows:
+        assert [cell.get("style") for cell in row] == [f"text-align:{side}" for side in sides]
+    assert not any((node.tail or "").strip() for node in html.iter())
+    assert not any((node.text or "").strip() for node in html.iter("tr"))
+
+
+def test_a_trace_is_frozen():
+    with pytest.raises(FrozenInstanceError):
+        trace("A").rows = ()

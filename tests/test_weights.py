@@ -11,9 +11,11 @@ from torch import nn
 from torchvision.models import VGG11_Weights, VGG16_Weights
 from torchvision.transforms import v2
 
-from vggbook import CONFIGS, build
+from vggbook import CONFIGS, build, released, weights
+from vggbook.released import weights_url
 from vggbook.weights import (
     FAMILIES,
+    Preprocessing,
     check_sha256,
     imagenet_names,
     load_state,
@@ -162,8 +164,8 @@ def test_width_classes_and_batch_norm_are_read_off_the_file(tmp_path):
 # --- preprocessing
 def test_preprocessing_of_each_family_against_torchvision_and_the_printed_means():
     images = torch.randint(0, 256, (2, 3, 5, 7), dtype=torch.uint8)
-    weights = VGG16_Weights.IMAGENET1K_V1.transforms()
-    expected = v2.functional.normalize(images.float() / 255, weights.mean, weights.std)
+    theirs = VGG16_Weights.IMAGENET1K_V1.transforms()
+    expected = v2.functional.normalize(images.float() / 255, theirs.mean, theirs.std)
     torch.testing.assert_close(FAMILIES["torchvision"](images), expected, rtol=1e-5, atol=1e-5)
     bgr = images.flip(1).float() - torch.tensor([103.939, 116.779, 123.68]).view(3, 1, 1)
     torch.testing.assert_close(FAMILIES["authors"](images), bgr)
@@ -334,3 +336,186 @@ def test_keys_with_the_prefix_of_a_wrapper(prefix, tmp_path):
 def test_a_preprocessing_cannot_be_changed():
     with pytest.raises(AttributeError):
         FAMILIES["paper"].mean = (0.0, 0.0, 0.0)
+
+
+# --- every name, wrapper and option
+def test_what_the_module_offers_is_there():
+    for name in weights.__all__:
+        assert getattr(weights, name) is not None
+
+
+@pytest.mark.parametrize("name", released.NAMES)
+def test_torchvisions_names_stand_for_their_configurations(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    cached = tmp_path / "hub" / "checkpoints" / weights_url(name).rsplit("/", 1)[1]
+    cached.parent.mkdir(parents=True)
+    layers = int(name.removesuffix("_bn").removeprefix("vgg"))
+    config = next(c for c in CONFIGS.values() if c.weight_layers == layers and c.blocks)
+    config = CONFIGS["D"] if layers == 16 else config  # C has sixteen layers too
+    model = build(config, 3, name.endswith("_bn"), width=1 / 64, image_size=32)
+    torch.save(model.state_dict(), cached)
+    digest = hashlib.sha256(cached.read_bytes()).hexdigest()
+    loaded = load_weights(name, sha256=digest, image_size=32)
+    assert loaded.config is config and loaded.preprocessing is FAMILIES["torchvision"]
+    assert same_output(loaded, model)
+    own = load_weights(name, family="paper", sha256=digest, image_size=32)
+    assert own.preprocessing is FAMILIES["paper"]
+    other = "B" if layers == 19 else "E"
+    with pytest.raises(ValueError, match=f"does not fit {other}: first mismatch"):
+        load_weights(name, other, sha256=digest, image_size=32)
+
+
+def test_each_family_bears_its_name_and_works_on_any_device():
+    assert [family.name for family in FAMILIES.values()] == list(FAMILIES)
+    for family in FAMILIES.values():
+        out = family(torch.zeros(2, 3, 4, 5, dtype=torch.uint8, device="meta"))
+        assert (out.device.type, out.shape, out.dtype) == ("meta", (2, 3, 4, 5), torch.float32)
+
+
+def test_a_family_that_is_given_goes_before_the_files(tmp_path):
+    path, _ = named(tmp_path, "vgg11", build("A", 3, **SMALL).state_dict())
+    assert load_weights(path, family="authors", image_size=32).preprocessing.bgr
+    own = Preprocessing("own", (1.0, 2.0, 3.0))
+    assert load_weights(path, family=own, image_size=32).preprocessing is own
+
+
+def test_images_of_224_pixels_and_a_thousand_classes_are_imagenets(tmp_path):
+    torch.save(build("A", width=1 / 64).state_dict(), tmp_path / "w.pth")
+    loaded = load_weights(tmp_path / "w.pth", family="paper")
+    assert loaded.image_size == (224, 224) and not loaded.training
+    assert loaded.class_names == imagenet_names()
+    torch.save(build("A", 999, **SMALL).state_dict(), tmp_path / "w.pth")
+    assert load_weights(tmp_path / "w.pth", family="paper", image_size=32).class_names is None
+
+
+@pytest.mark.parametrize("wrapper", ["model", "state_dict"])
+def test_a_state_dict_within_a_checkpoint(wrapper, tmp_path):
+    model = build("A", 3, **SMALL)
+    torch.save({"epoch": 3, wrapper: model.state_dict()}, tmp_path / "w.pth")
+    loaded = load_weights(tmp_path / "w.pth", family="paper", image_size=32)
+    assert same_output(loaded, model)
+
+
+def test_batch_norm_without_a_count_of_batches(tmp_path):
+    """Files of PyTorch 0.4 and older have none."""
+    model = build("A", 3, True, **SMALL)
+    state = {k: v for k, v in model.state_dict().items() if not k.endswith("batches_tracked")}
+    torch.save(state, tmp_path / "w.pth")
+    loaded = load_weights(tmp_path / "w.pth", family="paper", image_size=32)
+    assert same_output(loaded, model)
+
+
+def test_nothing_is_drawn_where_weights_are_loaded(tmp_path):
+    torch.save(build("A", 3, **SMALL).state_dict(), tmp_path / "w.pth")
+    before = torch.get_rng_state()
+    load_weights(tmp_path / "w.pth", family="paper", image_size=32)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def mismatch(path, **options):
+    with pytest.raises(ValueError) as caught:
+        load_weights(path, family="paper", image_size=32, **options)
+    return str(caught.value).partition("first mismatch ")[2]
+
+
+def test_a_file_that_lacks_a_bias_or_the_head(tmp_path):
+    """What cannot be read off is the paper's: width 1, a thousand classes."""
+    path, state = tmp_path / "w.pth", build("A", 3, **SMALL).state_dict()
+    torch.save({k: v for k, v in state.items() if k != "classifier.6.bias"}, path)
+    hint = "; the convolutions of the file are those of A"
+    words = "classifier.6.weight: file (3, 256), network (1000, 256)"
+    assert mismatch(path) == words + hint
+    torch.save({k: v for k, v in state.items() if k != "features.0.bias"}, path)
+    words = "features.0.weight: file (4, 3, 3, 3), network (64, 3, 3, 3)"
+    assert mismatch(path) == words + hint
+    torch.save({k: v for k, v in state.items() if k.startswith("features.")}, path)
+    words = "classifier.0.weight: file nothing, network (256, 32)"
+    assert mismatch(path) == words + hint
+    with pytest.raises(ValueError, match=r"family=None: w\.pth does not tell"):
+        load_weights(path, image_size=32)
+
+
+def test_a_key_too_many_and_a_net_without_a_configuration():
+    layer = nn.Linear(2, 3)
+    more = {**layer.state_dict(), "scale": torch.zeros(4)}
+    with pytest.raises(ValueError) as caught:
+        load_state(layer, more)
+    words = "weights does not fit Linear: first mismatch scale: file (4,), network nothing"
+    assert str(caught.value) == words
+
+
+def test_no_configuration_has_kernels_that_are_wider_than_high(tmp_path):
+    state = build("A", 3, **SMALL).state_dict()
+    for key in [key for key, value in state.items() if value.ndim == 4]:
+        state[key] = torch.zeros(*state[key].shape[:3], 5)
+    torch.save(state, tmp_path / "w.pth")
+    words = "config=None: the shapes in w.pth are those of no configuration; name one"
+    assert refusal_of_shapes(tmp_path / "w.pth") == words
+
+
+def test_weights_saved_on_a_gpu_are_read_without_one(tmp_path, monkeypatch):
+    model = build("A", 3, **SMALL)
+    with monkeypatch.context() as pretended:
+        pretended.setattr(torch.serialization, "location_tag", lambda storage: "cuda:0")
+        torch.save(model.state_dict(), tmp_path / "w.pth")
+    loaded = load_weights(tmp_path / "w.pth", family="paper", image_size=32)
+    assert same_output(loaded, model)
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_nothing_but_tensors_is_unpickled_by_any_version_of_pytorch(new, tmp_path, monkeypatch):
+    """Before 2.6 torch.load ran whatever a file held, unless told otherwise."""
+    asked, real = {}, torch.load
+
+    def load(path, **options):
+        asked.update(options)
+        return real(path, **options)
+
+    path, state = tmp_path / "w.pth", build("A", 3, **SMALL).state_dict()
+    torch.save(state, path, _use_new_zipfile_serialization=new)
+    monkeypatch.setattr(torch, "load", load)
+    load_weights(path, family="paper", image_size=32)
+    assert asked["weights_only"] is True
+    assert asked["mmap"] is new  # an archive is read as it is needed, not copied
+
+
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (EOFError(), "cannot be read: it is cut short, damaged or another kind of file (EOFError)"),
+        (
+            RuntimeError("bad magic\nmore"),
+            "cannot be read: it is cut short, damaged or another kind of file (bad magic)",
+        ),
+        (
+            RuntimeError("Weights only load failed\nmore"),
+            "cannot be read: it is cut short, damaged or another kind of file",
+        ),
+        (
+            RuntimeError("Unsupported global: GLOBAL os.system was not allowed"),
+            "holds more than weights, it is not opened (os.system)",
+        ),
+        (
+            RuntimeError("Trying to instantiate foo.Bar"),
+            "holds more than weights, it is not opened (foo.Bar)",
+        ),
+        (
+            RuntimeError("Unsupported operand 149"),
+            "holds more than weights, it is not opened (149)",
+        ),
+    ],
+)
+def test_what_torch_says_of_a_file_in_one_line(error, words, tmp_path, monkeypatch):
+    def fails(*_, **__):
+        raise error
+
+    torch.save({}, tmp_path / "w.pth")
+    monkeypatch.setattr(torch, "load", fails)
+    assert refusal(tmp_path / "w.pth") == f"w.pth: {words}"
+
+
+def test_a_message_shows_the_first_forty_bytes(tmp_path):
+    path = tmp_path / "w.pth"
+    path.write_bytes(b"0123456789" * 9)
+    start = b"0123456789" * 4
+    assert refusal(path) == f"w.pth: is no weights file: it starts with {start!r}"

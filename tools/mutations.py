@@ -155,6 +155,8 @@ def _constants(value: object) -> Iterator[tuple[str, str]]:
         yield "constant", repr(value + 1)
     elif isinstance(value, float):
         yield "constant", repr(value * 2 if value else 1.0)
+    elif value == "utf-8":  # Python reads "utf-8_" as the same
+        return
     elif isinstance(value, str) and re.fullmatch(r"[\w.+-]*", value):  # a mode, not a message
         yield "string", repr(value + "_")
 
@@ -162,14 +164,17 @@ def _constants(value: object) -> Iterator[tuple[str, str]]:
 def _calls(node: ast.Call) -> Iterator[tuple[str, str]]:
     """The call with two arguments swapped, without the last of several, without each keyword.
 
-    A type check that gets too little or the wrong way round always fails: no mutant.
+    A type check that gets too little or the wrong way round always fails: no mutant. The smaller
+    and the larger of several have no order: not swapped.
     """
     arguments = [ast.unparse(argument) for argument in node.args]
     keywords = [ast.unparse(keyword) for keyword in node.keywords]
     name = ast.unparse(node.func)
+    ordered = name not in ("min", "max") or bool(keywords)
     if len(arguments) > 1 and name != "isinstance":
         swapped = [arguments[1], arguments[0], *arguments[2:]]
-        yield "swapped", f"{name}({', '.join([*swapped, *keywords])})"
+        if ordered:
+            yield "swapped", f"{name}({', '.join([*swapped, *keywords])})"
         yield "dropped", f"{name}({', '.join([*arguments[:-1], *keywords])})"
     for i in range(len(keywords)):
         rest = [*keywords[:i], *keywords[i + 1 :]]

@@ -99,7 +99,7 @@ class Row:
     macs: int
     activation_bytes: int
     field: Field
-    kernel: int = 0
+    kernel: int
 
     @property
     def receptive_field(self) -> int:
@@ -126,7 +126,7 @@ def smallest_image(config: str | Config) -> int:
     # sides of maps grow with the image, so one search by halves will do
     sides = range(1, 1001)
     side = 1 + bisect_left(sides, True, key=lambda n: _first_empty(config, (n, n)) is None)
-    needs(side <= 1000, "config", config.name, "a net for images of up to 1000 pixels a side")
+    needs(side in sides, "config", config.name, "a net for images of up to 1000 pixels a side")
     return side
 
 
@@ -215,7 +215,8 @@ def count_macs(
 
     Biases, ReLU, pooling and normalisation are not counted.
     """
-    return sum(row.macs for row in walk(config, num_classes, False, width, image_size))
+    rows = walk(config, num_classes, width=width, image_size=image_size)
+    return sum(row.macs for row in rows)
 
 
 def receptive_field(config: str | Config, image_size: int | Size = 224) -> list[Field]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,10 +28,11 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
     if not Path(path).stat().st_size:
         raise ValueError(f"{name}: is empty: expected a Caffe model")
     try:
-        mapped: Any = np.memmap(path, mode="r", dtype=np.uint8)
-        blobs = _blobs(memoryview(mapped).cast("B"))
+        with open(path, "rb") as file:
+            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        blobs = _blobs(memoryview(content))
     except (ValueError, IndexError, StopIteration, TypeError, UnicodeDecodeError) as error:
-        reason = error or "a layer has no name"
+        reason = str(error) or "a layer has no name"
         raise ValueError(f"{name}: not a complete Caffe model ({reason})") from None
     if not blobs:
         raise ValueError(f"{name}: no layer with weights; is it a Caffe model (.caffemodel)?")
@@ -81,9 +82,8 @@ def _fields(data: memoryview) -> Iterator[tuple[int, memoryview]]:
     while at < len(data):
         key, at = _varint(data, at)
         number, kind = divmod(key, 8)
-        if kind == _VARINT:
+        if kind == _VARINT:  # an integer; names and numbers of layers are bytes
             _, at = _varint(data, at)
-            yield number, data[:0]
             continue
         if kind == _BYTES:
             length, at = _varint(data, at)

@@ -155,7 +155,7 @@ def average_precision(scores: Tensor, right: Tensor, points: int | None = None) 
         steps = torch.diff(recall, prepend=recall.new_zeros(1))
         return float((steps * best).sum())
     levels = torch.arange(11).double() / 10
-    first = [int((recall < level - 1e-12).sum()) for level in levels]  # where recall reaches it
+    first = [int((recall < level).sum()) for level in levels]  # where recall reaches it
     return float(best[first].mean())
 
 

@@ -97,8 +97,7 @@ def check_equal(model: nn.Module, dense: nn.Module, size: Size) -> None:
     with testing([model, dense]):
         theirs = model(image)
         ours = dense(image)[:, :, 0, 0]
-    same = theirs.shape == ours.shape and torch.allclose(
-        theirs, ours, rtol=0, atol=0.01 * float(theirs.abs().max())
-    )
+    rounding = 0.01 * float(theirs.abs().max())
+    same = theirs.shape == ours.shape and torch.allclose(theirs, ours, atol=rounding)
     what = "a network whose forward() is features, avgpool if it has one, flatten, classifier"
     needs(same, "model", type(model).__name__, what)

@@ -15,14 +15,14 @@ from .checks import expected, needs
 from .configs import Size
 
 Images = Tensor | list[Tensor]
-_ONE_AUTOCAST = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 4)
 
 
 def _autocasts(device: str) -> bool:
     """Whether autocast is on for a kind of device; PyTorch 2.3 has a function for each."""
-    if _ONE_AUTOCAST:
+    try:
         return torch.is_autocast_enabled(device)
-    return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
+    except TypeError:  # it takes no argument in PyTorch 2.3
+        return torch.is_autocast_cpu_enabled() if device == "cpu" else torch.is_autocast_enabled()
 
 
 def check_images(images: Tensor, like: Tensor | None, size: Size, at_least: bool = False) -> None:

@@ -59,7 +59,7 @@ def iou(first: Tensor, second: Tensor) -> Tensor:
     """Intersection over union of boxes (N, 4) pair by pair, (N,); 0 where both are empty."""
     needs(first.shape == second.shape, "second", tuple(second.shape), f"{tuple(first.shape)}")
     pairs = [box_convert(boxes.float(), "cxcywh", "xyxy") for boxes in (first, second)]
-    found = [box_iou(a[None], b[None])[0, 0] for a, b in zip(*pairs, strict=True)]
+    found = [box_iou(a[None], b[None])[0, 0] for a, b in zip(*pairs)]
     return torch.stack(found).nan_to_num(0.0) if found else torch.zeros(0)
 
 
@@ -137,12 +137,13 @@ def fit_boxes(
     generator = torch.Generator().manual_seed(seed)
     steps = whole("epochs", epochs, 1) * (batches := len(images) // batch_size)
     losses: list[float] = []
+    crop, _ = model.image_size
     model.train()
     for _ in range(epochs):
         order = torch.randperm(len(images), generator=generator)
         for rows in order.split(batch_size)[:batches]:
             optimizer.param_groups[0]["lr"] = lr if len(losses) < 0.75 * steps else lr / 10
-            pixels, truth = random_crops(images[rows], boxes[rows], model.image_size[0], generator)
+            pixels, truth = random_crops(images[rows], boxes[rows], crop, generator)
             loss = 0.5 * (boxes_of(model, pixels, labels[rows]) - truth).square().sum(1).mean()
             optimizer.zero_grad()
             loss.backward()
@@ -162,7 +163,7 @@ def placed(boxes: Tensor, top: Any, left: Any, crop: int, size: Sequence[int]) -
 @torch.inference_mode()
 def centre_boxes(model: Network, images: Tensor, labels: Tensor, scale: int) -> Tensor:
     """Boxes (N, 4) in shares of the picture, from a centre crop with the class known (A.2)."""
-    crop = model.image_size[0]
+    crop, _ = model.image_size
     resized = isotropic_resize(images, scale)  # (N, 3, h, w)
     top, left = ((side - crop) // 2 for side in resized.shape[2:])
     pixels = resized[:, :, top : top + crop, left : left + crop]
@@ -187,7 +188,8 @@ def dense_boxes(model: Network, classifier: Network, image: Tensor, scale: int) 
     stride = 2 ** sum(isinstance(layer, nn.MaxPool2d) for layer in model.features)
     corners = torch.cartesian_prod(*map(torch.arange, maps.shape[1:])) * stride  # (positions, 2)
     top, left = corners[:, :1], corners[:, 1:]
-    return placed(boxes, top, left, model.image_size[0], pixels.shape[2:]), scores
+    crop, _ = model.image_size
+    return placed(boxes, top, left, crop, pixels.shape[2:]), scores
 
 
 def merge_steps(boxes: Tensor, scores: Tensor, closeness: float = 0.5) -> Iterator[Merged]:
@@ -199,9 +201,9 @@ def merge_steps(boxes: Tensor, scores: Tensor, closeness: float = 0.5) -> Iterat
     needs(len(boxes) == len(scores) > 0, "boxes", len(boxes), "one or more, as many as scores")
     counts = torch.ones(len(boxes))
     yield boxes, scores
-    while len(boxes) > 1:
+    while True:
         corners = box_convert(boxes, "cxcywh", "xyxy")
-        overlap = box_iou(corners, corners).nan_to_num(0.0).fill_diagonal_(-1)
+        overlap = box_iou(corners, corners).nan_to_num(0.0).fill_diagonal_(-torch.inf)
         pair = torch.tensor(divmod(int(overlap.argmax()), len(boxes)))
         if overlap[pair[0], pair[1]] < closeness:
             return
@@ -223,10 +225,10 @@ def localise(
     """
     needs(len(models) > 0 and len(scales) > 0, "scales", scales, "a scale, and a model, at least")
     parts = [dense_boxes(m, net, image, q) for m in models for q in scales]
-    boxes, scores = (torch.cat(part) for part in zip(*parts, strict=True))  # (predictions, ...)
+    boxes, scores = (torch.cat(part) for part in zip(*parts))  # (predictions, ...)
     best = scores.mean(0).topk(min(whole("top", top, 1), scores.shape[1]))
     found = []
-    for share, label in zip(best.values.tolist(), best.indices.tolist(), strict=True):
+    for share, label in zip(best.values.tolist(), best.indices.tolist()):
         *_, (merged, totals) = merge_steps(boxes[:, label], scores[:, label])
         found.append(Found(label, merged[int(totals.argmax())], share))
     return found

@@ -115,7 +115,8 @@ def training_flops(
 
     Forward, and two products a layer backward; the images need no gradient.
     """
-    macs = [row.macs for row in walk(config, num_classes, False, width, image_size) if row.macs]
+    rows = walk(config, num_classes, width=width, image_size=image_size)
+    macs = [row.macs for row in rows if row.macs]
     return 2 * (3 * sum(macs) - macs[0])
 
 
@@ -139,7 +140,7 @@ def roofline(
     choice("fusion", fusion, FUSIONS)
     machine = device if isinstance(device, Device) else DEVICES[choice("device", device, DEVICES)]
     net = resolve(config)
-    rows = walk(net, num_classes, False, width, image_size)
+    rows = walk(net, num_classes, width=width, image_size=image_size)
     modelled = all(row.kind != "lrn" for row in rows)
     needs(modelled, "config", net.name, "a net without LRN, whose traffic is not modelled")
     steps: list[list[Kernel]] = []

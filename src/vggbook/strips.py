@@ -7,6 +7,7 @@ scores are those of the whole image.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -78,7 +79,7 @@ def _sliding(features: nn.Module) -> Iterator[Conv | Pool]:
 
 def _side(value: object) -> int:
     """The one number of pixels that a module's setting has for both axes."""
-    pair = value if isinstance(value, tuple) else (value, value)
-    square = isinstance(pair[0], int) and pair[0] == pair[1]
-    needs(square, "features", value, _RULED)
-    return int(pair[0])
+    sides = set(value) if isinstance(value, tuple) else {value}
+    side: Any = sides.pop()
+    needs(isinstance(side, int) and not sides, "features", value, _RULED)
+    return int(side)

@@ -125,10 +125,10 @@ def check_sha256(path: Path, sha256: str | None) -> None:
 def _guess(state: Mapping[str, Tensor]) -> Config | None:
     """The configuration whose convolutions have the file's shapes, at any width, or None."""
     weights = [t for key, t in state.items() if key.startswith("features.") and t.ndim == 4]
-    found = [(t.shape[0], t.shape[2]) for t in weights]  # output channels, side of the kernel
+    found = [(t.shape[0], *t.shape[2:]) for t in weights]  # output channels, sides of the kernel
     for config in CONFIGS.values() if found else ():
-        rows = walk(config, 1, width=found[0][0] / first_channels(config))
-        if found == [(r.output_shape[0], r.kernel) for r in rows if r.kind == "conv"]:
+        rows = walk(config, width=found[0][0] / first_channels(config))
+        if found == [(r.output_shape[0], r.kernel, r.kernel) for r in rows if r.kind == "conv"]:
             return config
     return None
 
