@@ -178,7 +178,7 @@ def test_a_units_sum_is_the_convolutions_value(browser, exported):
         for module in net.features:
             after = module(x)
             if module is convs[3]:
-                raw["conv2_2"] = after[0]
+                raw["conv2_2"] = after[0].clone()  # ReLU overwrites it
             x = after
         x = x.flatten(1)
         for name, layer in zip(("fc1", "fc2", "fc3"), linear_layers(net)):

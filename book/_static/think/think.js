@@ -346,7 +346,7 @@
       const node = h("details", {}, h("summary", {}, "Open a net of your own"),
         h("p", {}, "Any net that this package has trained: ", h("code", {}, "python -m vggbook.book.export runs/mine/last.pt mine.json"), ". It stays on your machine."),
         field("File", control), alert, opened);
-      return { node, control, alert, opened };
+      return { node, control, alert, opened, turn: 0 };
     }
 
     show(name) {
@@ -374,15 +374,18 @@
       if (!file) return;
       const { control, alert, opened } = this.own;
       const focused = document.activeElement === control;
+      const turn = (this.own.turn += 1); // an answer to an older file is dropped
       opened.textContent = "";
       try {
         const net = await decode(await this.read(file));
+        if (turn !== this.own.turn) return;
         alert.textContent = "";
         control.removeAttribute("aria-invalid");
         this.use(net);
         opened.textContent = `${file.name} is open: ${net.name}, ${net.classes.length} classes.`;
         if (focused) control.focus({ preventScroll: true });
       } catch (error) {
+        if (turn !== this.own.turn) return;
         alert.textContent = `${error.message} The net above stays.`;
         control.setAttribute("aria-invalid", "true");
         control.value = ""; // so that the same file, mended, can be chosen again
