@@ -500,16 +500,26 @@ def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
         )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut(browser, scheme):
-    context = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "color_scheme": scheme}
+@pytest.mark.parametrize("wide,scheme", [(390, "light"), (390, "dark"), (320, "light")])
+def test_on_a_phone_nothing_is_cut(browser, wide, scheme):
+    context = {
+        "viewport": {"width": wide, "height": 800},
+        "has_touch": True,
+        "color_scheme": scheme,
+    }
     with opened(browser, **context) as page:
         loaded(page)
+        page.get_by_text("Change the picture").tap()
         for view in ("Occlusion", "Testing", "Layers"):
             page.get_by_role("button", name=view, exact=True).tap()
             settled(page)
             width = page.evaluate("() => document.documentElement.scrollWidth")
-            assert width <= 390, view
+            assert width <= wide, view
+        for layer in ("conv5_3", "fc1", "fc3"):
+            page.get_by_label("Layer", exact=True).select_option(layer)
+            page.wait_for_timeout(100)
+            width = page.evaluate("() => document.documentElement.scrollWidth")
+            assert width <= wide, layer
 
 
 def test_it_works_from_disk(browser, tmp_path):

@@ -253,6 +253,7 @@
       this.side = net.size[0];
       this.q = this.side;
       this.about = -1;
+      this.maps = null;
       this.spot = { layer: net.layers.find((layer) => layer.kind === "conv").name, channel: null, place: { x: this.side / 2, y: this.side / 2 }, pinned: false };
       this.build();
       this.refresh();
@@ -631,6 +632,7 @@
 
     picked(part) {
       Object.assign(this.spot, part);
+      if (!this.maps) return; // they are on their way
       this.layer().then(() => this.draw()).catch((error) => this.say(error.message));
     }
 
@@ -995,6 +997,7 @@
 
     /** Choose a score: its window is framed in the picture, and its answer said. */
     choose({ row, column }) {
+      if (!this.map) return; // that of another size is on its way
       this.cell = { row, column };
       for (const button of this.cells.querySelectorAll("button")) {
         const here = Number(button.dataset.row) === row && Number(button.dataset.column) === column;
@@ -1029,7 +1032,7 @@
 
     stepScore(event) {
       const step = arrow(event);
-      if (!step) return;
+      if (!step || !this.map) return;
       event.preventDefault();
       const row = clip(this.cell.row + step[1], 0, this.map.rows - 1);
       const column = clip(this.cell.column + step[0], 0, this.map.columns - 1);
