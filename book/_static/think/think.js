@@ -308,7 +308,7 @@
           made.filter(known), strange.length ? h("optgroup", { label: "not among the classes" }, strange) : null);
         return { control, node: field(text, control) };
       };
-      const picture = h("select", { onchange: () => this.another(Number(picture.value)) },
+      const picture = h("select", { "data-long": "", onchange: () => this.another(Number(picture.value)) },
         tables.scenes.map((scene, value) => h("option", { value, selected: value === this.scene }, `${value + 1}: ${tables.classes[scene.label]}`)));
       const degrees = (value) => `${value}\u00b0`.replace("-", "\u2212");
       this.controls = {
