@@ -8,6 +8,7 @@ test_explorer_views.py.
 
 import html as markup
 import json
+import math
 import random
 import re
 from contextlib import contextmanager
@@ -195,6 +196,25 @@ def test_a_chosen_layer_shows_its_facts(network, name):
             f"sees {row.field.size} × {row.field.size} pixels"
             in network.get_by_role("status").inner_text()
         )
+
+
+@pytest.mark.parametrize("name", ["A", "D"])
+def test_the_bars_say_what_their_full_height_is(network, name):
+    network.get_by_label("Configuration").select_option(name)
+    network.get_by_label("Input side").fill("96")
+    rows = [row for row in walk(name, image_size=96) if row.kind != "input"]
+    macs, params = (max(getattr(row, key) for row in rows) for key in ("macs", "params"))
+    megabytes = max(math.prod(row.output_shape) for row in rows) * 4 / 1e6
+    text = network.locator(".ex-chart .ex-note").inner_text()
+    found = re.match(
+        r"Full height: (\d+) pixels, ([\d.]+) ([MG]) multiply-adds, "
+        r"([\d.]+) M parameters, ([\d.]+) MB",
+        text,
+    )
+    assert int(found[1]) == 96 and float(found[5]) == pytest.approx(megabytes, abs=0.006)
+    unit = {"M": 1e6, "G": 1e9}[found[3]]
+    assert float(found[2]) * unit == pytest.approx(macs, rel=0.006)
+    assert float(found[4]) * 1e6 == pytest.approx(params, rel=0.006)
 
 
 @pytest.mark.parametrize("name", ["A", "E"])

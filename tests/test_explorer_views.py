@@ -455,6 +455,22 @@ def test_a_finger_chooses_units_and_cells(browser):
         assert "row 5, column 5" in said
 
 
+def test_a_phone_shows_the_test_size_and_its_score_map_together(browser):
+    """From the first control to the end of the drawing, below the book's own bar of 60 pixels."""
+    phone = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    with opened(browser, '<div class="explorer" data-view="testing"></div>', **phone) as page:
+        top = page.locator(".ex-controls").bounding_box()["y"]
+        cells = page.locator("svg.ex-cells")
+        box = cells.bounding_box()
+        assert box["y"] + box["height"] - top < 844 - 60 and box["width"] > 300
+        side = page.get_by_label("Q, pixels")
+        room = side.locator("xpath=../..").bounding_box()["width"]
+        assert side.bounding_box()["width"] < room / 2
+        side.fill("100")
+        refusal = side.locator("xpath=..").get_by_role("alert")
+        assert refusal.bounding_box()["width"] > 0.9 * room  # the reason has the whole row
+
+
 def test_the_page_says_what_stands_there_without_a_script():
     text = " ".join((ROOT / "book/explorer.md").read_text(encoding="utf-8").split())
     assert (

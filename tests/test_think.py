@@ -92,6 +92,10 @@ RUN = """async ([data, pixels, height, width]) => {
 }"""
 
 
+def linear_layers(net):
+    return [module for module in net.classifier if isinstance(module, nn.Linear)]
+
+
 def activations(net, x):
     """Outputs of every layer of the page: after ReLU, FC layers at every position."""
     maps = []
@@ -99,7 +103,7 @@ def activations(net, x):
         x = module(x)
         if isinstance(module, nn.ReLU | nn.MaxPool2d | nn.LocalResponseNorm):
             maps.append(x[0])
-    convs = [module for module in net.classifier if isinstance(module, nn.Linear)]
+    convs = linear_layers(net)
     for layer in convs:
         weight = layer.weight.view(len(layer.weight), x.shape[1], -1)
         side = round(weight.shape[2] ** 0.5)
@@ -169,23 +173,42 @@ def test_a_units_sum_is_the_convolutions_value(browser, exported):
     image = torch.randint(0, 256, (3, 64, 64), dtype=torch.uint8)
     x = net.preprocessing(image[None])
     convs = [m for m in net.features if isinstance(m, nn.Conv2d)]
+    raw = {}  # before ReLU
     with torch.inference_mode():
-        for module in net.features[: list(net.features).index(convs[3])]:
-            x = module(x)
-        raw = convs[3](x)[0]  # before ReLU
-    places = [(0, 0, 0), (5, 31, 31), (3, 10, 20)]
+        for module in net.features:
+            after = module(x)
+            if module is convs[3]:
+                raw["conv2_2"] = after[0].clone()  # ReLU overwrites it
+            x = after
+        x = x.flatten(1)
+        for name, layer in zip(("fc1", "fc2", "fc3"), linear_layers(net)):
+            raw[name] = layer(x)[0, :, None, None]
+            x = layer(x).relu()
+    places = [("conv2_2", 0, 0, 0), ("conv2_2", 5, 31, 31), ("conv2_2", 3, 10, 20)]
+    places += [("fc1", 0, 0, 0), ("fc1", 9, 0, 0), ("fc2", 5, 0, 0), ("fc3", 11, 0, 0)]
     with opened(browser) as page:
         found = page.evaluate(
             """async ([data, pixels, places]) => {
               const engine = vggEngine();
               const net = await engine.decode(data);
               const maps = engine.forward(net, { h: 64, w: 64, data: Float32Array.from(pixels) });
-              return places.map(([c, y, x]) => engine.unit(net, maps, "conv2_2", c, y, x).sum);
+              return places.map(([name, c, y, x]) => engine.unit(net, maps, name, c, y, x));
             }""",
             [data, image.flatten().tolist(), places],
         )
-    for (c, y, x_), value in zip(places, found):
-        assert abs(value - float(raw[c, y, x_])) < 1e-3
+    for (name, c, y, x_), unit in zip(places, found):
+        assert abs(unit["sum"] - float(raw[name][c, y, x_])) < 1e-3, name
+        total = unit["bias"] + sum(
+            t["value"] * t["weight"] for p in unit["parts"] for t in p["taps"]
+        )
+        assert abs(total - unit["sum"]) < 1e-3
+    shapes = {
+        name: [len(unit["parts"]), len(unit["parts"][0]["taps"])]
+        for (name, *_), unit in zip(places, found)
+    }
+    linear = linear_layers(net)
+    assert shapes["fc1"] == [convs[-1].out_channels, 4]  # the whole 2 x 2 map of every channel
+    assert shapes["fc2"] == [linear[1].in_features, 1]
 
 
 def test_files_written_for_the_page_are_up_to_date():
@@ -303,7 +326,7 @@ def test_another_layer_shows_the_same_place_of_the_picture(browser):
         loaded(page)
         unit = page.locator(".think-map")
         box = unit.bounding_box()
-        page.mouse.click(box["x"] + 192 * 40.5 / 64, box["y"] + 192 * 10.5 / 64)
+        page.mouse.click(box["x"] + box["width"] * 40.5 / 64, box["y"] + box["height"] * 10.5 / 64)
         for name in ("conv3_3", "conv5_3", "pool5", "conv1_1"):
             page.get_by_label("Layer", exact=True).select_option(name)
             page.wait_for_function(
@@ -330,7 +353,8 @@ def test_a_click_pins_a_unit_until_it_is_released(browser):
         box = unit.bounding_box()
 
         def at(row, column):
-            return box["x"] + 12 * column + 6, box["y"] + 12 * row + 6
+            cell = box["width"] / 16
+            return box["x"] + cell * (column + 0.5), box["y"] + cell * (row + 0.5)
 
         def named(row, column):
             page.wait_for_function(
@@ -467,7 +491,7 @@ def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
         ):
             chooser.set_input_files(tmp_path / name)
             page.wait_for_function(
-                "(part) => document.querySelector('.think-status').textContent.includes(part)",
+                "(part) => document.querySelector('.think-error').textContent.includes(part)",
                 arg=part,
             )
         chooser.set_input_files(tmp_path / "mine.json")
@@ -476,16 +500,26 @@ def test_a_net_of_ones_own_and_files_that_are_none(browser, exported, tmp_path):
         )
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_on_a_phone_nothing_is_cut(browser, scheme):
-    context = {"viewport": {"width": 390, "height": 800}, "has_touch": True, "color_scheme": scheme}
+@pytest.mark.parametrize("wide,scheme", [(390, "light"), (390, "dark"), (320, "light")])
+def test_on_a_phone_nothing_is_cut(browser, wide, scheme):
+    context = {
+        "viewport": {"width": wide, "height": 800},
+        "has_touch": True,
+        "color_scheme": scheme,
+    }
     with opened(browser, **context) as page:
         loaded(page)
+        page.get_by_text("Change the picture").tap()
         for view in ("Occlusion", "Testing", "Layers"):
             page.get_by_role("button", name=view, exact=True).tap()
             settled(page)
             width = page.evaluate("() => document.documentElement.scrollWidth")
-            assert width <= 390, view
+            assert width <= wide, view
+        for layer in ("conv5_3", "fc1", "fc3"):
+            page.get_by_label("Layer", exact=True).select_option(layer)
+            page.wait_for_timeout(100)
+            width = page.evaluate("() => document.documentElement.scrollWidth")
+            assert width <= wide, layer
 
 
 def test_it_works_from_disk(browser, tmp_path):

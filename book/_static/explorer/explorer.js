@@ -393,8 +393,10 @@
         s("title", {}, `${r.name}: ${r.shape.join(` ${times} `)}, ${count(r.params)} parameters, ${count(r.macs)} multiply-adds`)));
       });
       const kinds = [...new Set(rows.map((r) => r.kind))];
+      const tallest = `Full height: ${deepest} pixels, ${short(most("macs"))} multiply-adds, ${short(most("params"))} parameters, `
+        + `${fixed(most("bytes") / 1e6, 2)} MB. Choose a layer by its bars or in the list above.`;
       chart.replaceChildren(svg, h("ul", { class: "ex-legend" }, kinds.map((kind) =>
-        h("li", {}, h("span", { class: `ex-swatch ex-${kind}`, "aria-hidden": "true" }), KINDS[kind]))));
+        h("li", {}, h("span", { class: `ex-swatch ex-${kind}`, "aria-hidden": "true" }), KINDS[kind]))), h("p", { class: "ex-note" }, tallest));
       fitText(svg);
     }
 
@@ -588,6 +590,7 @@
         "aria-label": `Weights against the receptive field for C = ${state.C}: a single kernel's grow with the square of the field, those `
           + `of 3 by 3 layers in a straight line. The stack stands at field ${result.size} with ${count(result.weights)}.` },
       s("path", { d: `M${x0} ${y0 - hgt}V${y0}H${x0 + w}`, class: "ex-axis" }),
+      label(0, y0 - hgt - 12, "weights", { class: "ex-head" }),
       [0, 0.5, 1].map((t) => label(x0 - 6, Y(top * t) + 4, short(top * t), { class: "ex-head", "text-anchor": "end" })),
       s("path", { d: path(one, 1, 0.25), class: "ex-line-one" }),
       s("path", { d: path(threes, 3, 2 * ((far - 3) / 2) || 1), class: "ex-line-three" }));

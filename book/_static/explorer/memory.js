@@ -77,7 +77,7 @@
     const cards = h("div", { class: "ex-scroll", role: "region", tabindex: 0, "aria-label": "Images that fit into a card" });
 
     root.replaceChildren(
-      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Images on the card", slider), control("Images", number, error),
+      h("div", { class: "ex-controls ex-short" }, control("Configuration", choose), control("Images", number, error), control("Images on the card", slider),
         control("Kept for the backward pass", kept), mixedBox),
       summary, chart,
       h("div", { class: "ex-columns" }, h("div", {}, parts), h("div", {}, cards)),

@@ -88,7 +88,7 @@
     const cost = h("div", { class: "ex-scroll", role: "region", tabindex: 0, "aria-label": "Multiply-adds of dense evaluation and of crops" });
 
     root.replaceChildren(
-      h("div", { class: "ex-controls" }, control("Configuration", choose), control("Q, side of the test image", slider), control("Q, pixels", number, error)),
+      h("div", { class: "ex-controls ex-short" }, control("Configuration", choose), control("Q, pixels", number, error), control("Q, side of the test image", slider)),
       summary,
       h("div", { class: "ex-columns" }, h("div", { class: "ex-picture" }, hint, svg, place), h("div", {}, facts, cost)));
 

@@ -17,6 +17,20 @@ function vggEngine() {
     return new Response(stream).arrayBuffer();
   }
 
+  /** An entry of the file, unpacked, as numbers of a type. */
+  async function unpacked(data, key, Type) {
+    try {
+      return new Type(await inflate(data[key]));
+    } catch {
+      throw new Error(`The file's ${key} are damaged: export the net again.`);
+    }
+  }
+
+  // the numbers that a layer of each kind needs
+  const NUMBERS = {
+    conv: ["in", "out", "kernel", "stride", "pad", "groups"], pool: ["kernel", "stride"], lrn: ["size", "k", "alpha", "beta"], fc: ["in", "out"],
+  };
+
   function refuse(data) {
     if (!data || typeof data !== "object" || data.format !== FORMAT) {
       throw new Error(`This is no exported net: its format is not "${FORMAT}". Write one with python -m vggbook.book.export.`);
@@ -24,14 +38,37 @@ function vggEngine() {
     for (const key of ["name", "classes", "mean", "std", "size", "layers", "weights", "scales", "biases"]) {
       if (!(key in data)) throw new Error(`The file lacks "${key}": export the net again.`);
     }
+    for (const key of ["classes", "mean", "std", "size", "layers"]) {
+      if (!Array.isArray(data[key])) throw new Error(`The file's "${key}" is no list: export the net again.`);
+    }
+    data.layers.forEach((layer, i) => {
+      const numbers = NUMBERS[layer?.kind];
+      if (!numbers) throw new Error(`Layer ${i + 1} of the file is of a kind that the page does not know: export the net again.`);
+      const missing = numbers.find((key) => !Number.isFinite(layer[key]));
+      if (missing) throw new Error(`Layer ${i + 1} of the file lacks the number "${missing}": export the net again.`);
+    });
+    const outputs = data.layers[data.layers.length - 1]?.out;
+    if (outputs !== data.classes.length) {
+      throw new Error(`The last layer gives ${outputs} scores for ${data.classes.length} classes: export the net again.`);
+    }
+  }
+
+  /** The first FC layer must take what the layers below give for a crop. */
+  function refuseMisfit(net) {
+    const channels = net.layers.findLast((layer) => layer.kind === "conv")?.out;
+    const given = channels * net.grid[0] * net.grid[1];
+    const first = firstFc(net);
+    if (!first || first.in !== given) {
+      throw new Error(`The first FC layer takes ${first?.in} numbers, the layers below give ${given}: export the net again.`);
+    }
   }
 
   /** An exported file as a net: its description, and for each layer with weights Float32Arrays `weight` and `bias`. */
   async function decode(data) {
     refuse(data);
-    const whole = new Int8Array(await inflate(data.weights));
-    const scales = new Float32Array(await inflate(data.scales));
-    const biases = new Float32Array(await inflate(data.biases));
+    const whole = await unpacked(data, "weights", Int8Array);
+    const scales = await unpacked(data, "scales", Float32Array);
+    const biases = await unpacked(data, "biases", Float32Array);
     let at = 0;
     let channel = 0;
     const layers = data.layers.map((given) => {
@@ -50,9 +87,13 @@ function vggEngine() {
       return layer;
     });
     if (at !== whole.length) throw new Error(`The file holds ${whole.length} weights, its layers take ${at}: export the net again.`);
+    for (const [what, { length }] of [["scales", scales], ["biases", biases]]) {
+      if (length !== channel) throw new Error(`The file holds ${length} ${what}, its layers take ${channel}: export the net again.`);
+    }
     const net = { ...data, layers };
     delete net.weights;
     net.grid = lastMap(net, data.size[0], data.size[1]);
+    refuseMisfit(net);
     return net;
   }
 
@@ -318,11 +359,20 @@ function vggEngine() {
     return { posterior: mean(found), macs: 50 * cost(net, h, w) };
   }
 
-  /** How one unit of a convolution gets its value: bias, and for each input channel the taps, weights and their sum. */
+  /** A layer with weights as a convolution: an FC layer is one without padding, the first over the whole last map of the crop, the
+   *  others 1 x 1 (Sect. 3.2). */
+  function asConvolution(net, layer) {
+    if (layer.kind === "conv") return { ...layer, rows: layer.kernel, columns: layer.kernel };
+    if (layer.kind !== "fc") throw new Error(`${layer.name} has no weights`);
+    const [rows, columns] = layer === firstFc(net) ? net.grid : [1, 1];
+    return { ...layer, in: layer.in / (rows * columns), rows, columns, stride: 1, pad: 0, groups: 1 };
+  }
+
+  /** How one unit gets its value: bias, and for each input channel the taps, weights and their sum; `columns` taps stand in a row. */
   function unit(net, maps, name, channel, y, x) {
     const index = net.layers.findIndex((layer) => layer.name === name);
-    const layer = net.layers[index];
-    if (!layer || layer.kind !== "conv") throw new Error(`${name} is no convolution`);
+    if (index < 0) throw new Error(`no layer ${name}`);
+    const layer = asConvolution(net, net.layers[index]);
     const before = maps[index];
     const inputs = layer.in / layer.groups;
     const first = Math.floor(channel / (layer.out / layer.groups)) * inputs;
@@ -330,13 +380,13 @@ function vggEngine() {
     for (let i = 0; i < inputs; i++) {
       const taps = [];
       let sum = 0;
-      for (let ky = 0; ky < layer.kernel; ky++) {
-        for (let kx = 0; kx < layer.kernel; kx++) {
+      for (let ky = 0; ky < layer.rows; ky++) {
+        for (let kx = 0; kx < layer.columns; kx++) {
           const v = y * layer.stride + ky - layer.pad;
           const u = x * layer.stride + kx - layer.pad;
           const inside = v >= 0 && u >= 0 && v < before.h && u < before.w;
           const value = inside ? before.data[((first + i) * before.h + v) * before.w + u] : 0;
-          const weight = layer.weight[((channel * inputs + i) * layer.kernel + ky) * layer.kernel + kx];
+          const weight = layer.weight[((channel * inputs + i) * layer.rows + ky) * layer.columns + kx];
           taps.push({ value, weight, inside });
           sum += value * weight;
         }
@@ -344,10 +394,32 @@ function vggEngine() {
       parts.push({ input: first + i, taps, sum });
     }
     const bias = layer.bias[channel];
-    return { bias, parts, sum: parts.reduce((total, part) => total + part.sum, bias) };
+    return { bias, parts, columns: layer.columns, sum: parts.reduce((total, part) => total + part.sum, bias) };
   }
 
-  return { FORMAT, decode, forward, dense, crops, centreCrop, ask, unit, field, cost, cropped, softmax, positions, mean, lastMap };
+  // ---- a map of few scores, drawn large ------------------------------------------------------------------------------------
+
+  /** Values on a grid with `factor` points a side for each: at the middle of its cell stands the value, between two middles a
+   *  straight line, beyond the outer ones nothing new. */
+  function smooth(values, rows, columns, factor) {
+    const along = (count) => Array.from({ length: count * factor }, (_, i) => {
+      const place = Math.min(count - 1, Math.max(0, (i + 0.5) / factor - 0.5));
+      const first = Math.floor(place);
+      return { first, next: Math.min(first + 1, count - 1), part: place - first };
+    });
+    const out = new Float32Array(rows * factor * columns * factor);
+    const across = along(columns);
+    let at = 0;
+    for (const down of along(rows)) {
+      for (const { first, next, part } of across) {
+        const row = (y) => values[y * columns + first] * (1 - part) + values[y * columns + next] * part;
+        out[at++] = row(down.first) * (1 - down.part) + row(down.next) * down.part;
+      }
+    }
+    return out;
+  }
+
+  return { FORMAT, decode, forward, dense, crops, centreCrop, ask, unit, field, cost, cropped, softmax, positions, mean, lastMap, smooth };
 }
 
 /* In a worker: the nets that were decoded, and one answer to each question. */

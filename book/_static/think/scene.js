@@ -108,5 +108,26 @@
     return { ...scene, object: { ...object, shape: shape ?? old.shape, texture: texture ?? old.texture, dark: dark ?? old.dark, light: light ?? old.light } };
   }
 
-  window.vggScene = { paint, cover, changed };
+  const GRID = 64; // points a side, to count areas
+
+  /** Does the object cover this place? */
+  const covers = (tables, { object }, x, y) => starCover(tables, object, x, y, GRID) > 0.5;
+
+  /** The share of the object's area that lies in the picture, 0 to 1; what lies over the border is cut off. */
+  function inside(tables, { object }) {
+    const from = (middle) => Math.floor((middle - object.r) * GRID) - 1;
+    const to = (middle) => Math.ceil((middle + object.r) * GRID) + 1;
+    const within = (i) => i >= 0 && i < GRID;
+    let [whole, seen] = [0, 0];
+    for (let row = from(object.y); row < to(object.y); row++) {
+      for (let column = from(object.x); column < to(object.x); column++) {
+        const area = starCover(tables, object, (column + 0.5) / GRID, (row + 0.5) / GRID, GRID);
+        whole += area;
+        if (within(row) && within(column)) seen += area;
+      }
+    }
+    return seen / whole;
+  }
+
+  window.vggScene = { paint, cover, changed, covers, inside };
 })();
