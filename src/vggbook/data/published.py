@@ -22,11 +22,12 @@ def open_dataset(
 
     split: "train", "val" or "test". CIFAR-10 and STL-10 publish no validation set: every tenth
     training image is held out as "val". Imagenette and ImageNet have labelled "train" and "val"
-    only. options go to torchvision's class (CIFAR-10, STL-10; Imagenette: size="320px"). Nothing is
-    downloaded unless `download=True`, and then only what is not there; ImageNet must be fetched by
-    hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the others as `FolderDataset`. Hidden folders
-    and files (.ipynb_checkpoints) are ignored. ValueError for unknown names and splits,
-    FileNotFoundError where the data are not there, or a class has no images.
+    only. options go to torchvision's class of CIFAR-10 and STL-10; Imagenette has size="320px"
+    unless given. Nothing is downloaded unless `download=True`, and then only what is not there;
+    ImageNet must be fetched by hand. CIFAR-10 and STL-10 come as `ArrayDataset`, the others as
+    `FolderDataset`. Hidden folders and files (.ipynb_checkpoints) are ignored. ValueError for
+    unknown names and splits, FileNotFoundError where the data are not there, or a class has no
+    images.
     """
     opener = _OPENERS[choice("name", name, _OPENERS)]
     choice("split", split, SPLITS[:2] if name.startswith("imagenet") else SPLITS)

@@ -101,7 +101,7 @@ def from_first(value: Any, device: torch.device) -> Any:
 def summed(values: Tensor, device: torch.device) -> Tensor:
     """The sum over all processes, whose nets are on such a device; on the CPU."""
     if world()[1] > 1:
-        values = values.to(device)
+        values = values.to(device if device.type == "cuda" else "cpu")
         dist.all_reduce(values)
     return values.cpu()
 
