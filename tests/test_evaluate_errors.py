@@ -96,6 +96,11 @@ def test_the_papers_way_is_the_default(monkeypatch):
     assert asked == [(64, way, {}), (1, way, {})]
 
 
+def test_one_image_is_a_set():
+    found = evaluate(net(), small_set(1), scales=64)
+    assert found.n == 1 and found.top1 in (0, 100) and len(found.classes) == 7
+
+
 def test_hits_are_whole_numbers_a_class():
     """Counts, however few of the classes are met."""
     data = ArrayDataset(small_set(2).images, torch.zeros(2, dtype=torch.int64), "abcdefg")

@@ -68,6 +68,15 @@ def test_options_together_or_by_name():
     torch.testing.assert_close(weights(together), weights(by_name), atol=1e-6, rtol=0)
 
 
+def test_a_layer_that_is_frozen_is_not_trained():
+    start = TINY.net(4).state_dict()
+    run = quiet(replace(TINY, max_epochs=1), freeze="conv")
+    moved = {
+        name for name, weight in run.model.state_dict().items() if (weight != start[name]).any()
+    }
+    assert moved == {name for name in start if name.startswith("classifier.")}
+
+
 # --- an epoch -------------------------------------------------------------------------------
 def test_validation_changes_nothing_that_is_trained():
     """Not even dropout in the next epoch."""

@@ -8,7 +8,7 @@ import torch
 from tiny_training import TINY, pictures, quiet
 
 from vggbook.data import Loader
-from vggbook.train import Diverged, Options, load_checkpoint, state
+from vggbook.train import FORMAT, Diverged, Options, load_checkpoint, state
 from vggbook.train.state import Keeper, Training, sgd
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda")
@@ -78,6 +78,18 @@ def test_a_row_of_an_epoch():
     assert at.ended == "max_epochs=2 reached"
 
 
+def test_a_fall_of_the_rate_is_counted_and_one_too_many_is_the_end():
+    at = training(recipe=replace(TINY, patience=0, lr_drops=1, max_epochs=9))
+    rates = []
+    for accuracy in (0.5, 0.5, 0.6, 0.6):
+        at.count(torch.tensor(1.0))
+        at.close_epoch((1.0, accuracy), 1.0, 0)
+        rates.append((at.lr, at.drops, bool(at.ended)))
+    falls = [(1e-2, 0, False), (1e-3, 1, False), (1e-3, 1, False), (1e-4, 2, True)]
+    assert rates == [(pytest.approx(rate), *rest) for rate, *rest in falls]
+    assert at.ended == ("validation accuracy stopped improving after 1 drops of the learning rate")
+
+
 # --- going on -----------------------------------------------------------------------------------
 def test_a_checkpoint_of_a_gpu_goes_on_as_this_machine_works():
     theirs, ours = training(GPU), training()
@@ -106,7 +118,9 @@ def test_what_is_restored_is_what_was_kept(tmp_path):
         if theirs.step == 4:
             theirs.close_epoch((0.5, 0.25), 123.0, 7)
     theirs.drops, theirs.loader.skipped = 1, {3: "cut"}
-    ours.restore({**theirs.as_dict(), "path": tmp_path / "last.pt"})
+    kept = theirs.as_dict()
+    assert (kept["classes"], kept["images"], kept["format"]) == (list("abcd"), 32, FORMAT)
+    ours.restore({**kept, "path": tmp_path / "last.pt"})
     for name in ("epoch", "step", "drops", "best", "ended"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert (ours.epoch, ours.step, ours.drops, ours.best) == (1, 1, 1, 0.25)
