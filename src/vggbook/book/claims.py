@@ -22,7 +22,7 @@ from .html import in_a_notebook
 
 # What an experiment of ours can say; the last two let a value differ from the paper's.
 OUTCOMES = ("reproduced", "opposite", "undecided")
-STATUSES = ("derived", "verified", "implemented", *OUTCOMES, "quoted", "open")
+STATUSES = ("derived", "verified", "implemented", *OUTCOMES, "quoted")
 CLAIM_MIME = "application/vnd.vggbook.claim+json"
 KINDS = {  # and the status that a passing check gives by default
     "arithmetic": "derived",
@@ -76,7 +76,7 @@ class Claim:
         ``status`` replaces the default. "implemented" says that a default of ours equals the
         paper's. "reproduced", "opposite" and "undecided" need ``evidence``: where the numbers are.
         """
-        status = choice("status", status or self.status, STATUSES[:-1])
+        status = choice("status", status or self.status, STATUSES)
         needs(status not in OUTCOMES or bool(evidence), "evidence", evidence, _EVIDENCE)
         found, expected = plain(value), self.value
         if part:
