@@ -103,7 +103,7 @@ def test_nothing_to_time(cases, rounds, words):
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0: {1, 5, 6}}[pid], raising=False)
     assert timing.cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     for seen, count in ((7, 7), (None, 1)):
