@@ -1,7 +1,6 @@
 """One wording for every argument."""
 
 import math
-import zipfile
 
 import numpy as np
 import pytest
@@ -109,25 +108,3 @@ def test_whole_numbers_are_compared_as_such():
     """A float holds no odd number above 2 to the power of 53."""
     assert not checks.is_whole(2**53 + 1, high=2**53)
     assert checks.is_whole(np.int64(2**53 + 1), low=2**53 + 1)
-
-
-def test_an_archive_is_whole_or_its_damage_is_told(tmp_path, monkeypatch):
-    path = tmp_path / "w.zip"
-    with pytest.raises(FileNotFoundError):
-        checks.archive_damage(path)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("first", b"one" * 50)
-        archive.writestr("second", b"two" * 50)
-    assert checks.archive_damage(path) is None
-    data = path.read_bytes()
-    path.write_bytes(data.replace(b"two" * 50, b"two" * 49 + b"twi"))
-    assert checks.archive_damage(path) == "the checksum of second is wrong"
-    path.write_bytes(data[:-30])
-    assert checks.archive_damage(path) == "File is not a zip file"
-
-    def wordless(archive):
-        raise EOFError
-
-    path.write_bytes(data)
-    monkeypatch.setattr(zipfile.ZipFile, "testzip", wordless)
-    assert checks.archive_damage(path) == "EOFError"

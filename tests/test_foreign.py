@@ -7,9 +7,9 @@ from torch import nn
 from torchvision.models.vgg import VGG, make_layers
 
 from tests.nets import seeded, small
-from vggbook import to_dense
+from vggbook import build, to_dense
 from vggbook.evaluate import predict
-from vggbook.foreign import head_of, parts
+from vggbook.foreign import grid_and_classes, head_of, parts
 
 
 def torchvisions(channels=(8, "M", 16, "M", 32, "M", 64, "M", 512, "M"), classes=4):
@@ -175,10 +175,19 @@ class Times(nn.Module):
 def test_scores_may_differ_by_a_hundredth_of_the_largest():
     """Ours are the net's divided by the factor: 1 - 1 / 1.009 is below a hundredth."""
     before = torch.get_rng_state()
+    silent = Like()
+    nn.init.zeros_(silent.classifier[-1].weight)
+    assert to_dense(silent).classes == 3  # scores of nought are equal too
     assert to_dense(Like(Times(1.009))).classes == 3
     with pytest.raises(ValueError, match="model='Like': expected a network whose forward"):
         to_dense(Like(Times(1.012)))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_the_grid_is_the_map_of_a_crop_in_its_order():
+    model = build("A", 5, width=1 / 64, image_size=(64, 96))
+    head = nn.Sequential(nn.Flatten(), model.classifier)
+    assert grid_and_classes(model.features, head, (64, 96)) == ((2, 3), 5)
 
 
 def test_our_own_nets_have_no_pool_before_the_classifier():

@@ -490,6 +490,9 @@ def test_labels_of_all_classes_and_of_no_others():
     assert len(fit_boxes(shared, images, without_last, boxes, epochs=1, batch_size=4)) == 1
     with pytest.raises(ValueError, match=re.escape("labels=[2, 2, 0]: expected pictures of each")):
         fit_boxes(regressor(small_net()), images, without_last, boxes)
+    one_each = torch.tensor([0, 1, 2, 0])
+    own = regressor(small_net())
+    assert len(fit_boxes(own, images, one_each, boxes, epochs=1, batch_size=4)) == 1
     beyond = torch.tensor([0, 1, 2, 3])
     for model in (shared, regressor(small_net())):
         with pytest.raises(ValueError, match=re.escape("labels=[1, 1, 1, 1]: expected pictures")):

@@ -71,8 +71,8 @@ def test_ceilings_in_closed_form(monkeypatch):
     assert found.bandwidth == 4 * 2**24 * 4  # two values a copy in half a second, 64 MiB
     assert found.value_bytes == 2 and found.multiple == 8
     assert "bfloat16" in found.basis and "64 x 64" in found.basis and "67 MB" in found.basis
-    given["copy"] = [2.0, 2.0]
-    assert measure(size=64).bandwidth == 4 * 2**24 * 3
+    given.update(copy=[2.0, 2.0], sum=[0.5, 2.0])  # three values a sum in half a second
+    assert measure(size=64).bandwidth == 4 * 2**24 * 6
 
 
 def test_a_gpu_is_named_and_gets_larger_matrices(monkeypatch):
@@ -103,7 +103,7 @@ def test_nothing_to_time(cases, rounds, words):
 
 
 def test_cores_are_those_that_this_process_may_use(monkeypatch):
-    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {1, 5, 6}, raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0: {1, 5, 6}}[pid], raising=False)
     assert timing.cores() == 3
     monkeypatch.delattr(os, "sched_getaffinity")
     for seen, count in ((7, 7), (None, 1)):

@@ -154,7 +154,7 @@ def test_foreign_files_are_refused_and_run_no_code(tmp_path, monkeypatch, capsys
         ("evil.pt", "objects other than tensors"),
         ("other.pt", "cannot be read"),
         ("pickle.pt", "is no checkpoint: it starts with"),
-        ("page.pt", r"page.pt is no checkpoint: it starts with b'<!DOCTYPE html><'$"),  # 16 bytes
+        ("page.pt", r"page.pt is no checkpoint: it starts with b'<!DOCTYPE html><html>'$"),
         ("empty.pt", "is empty"),
         ("folder.pt", "cannot be read"),
         ("none.pt", "does not exist"),
@@ -179,7 +179,7 @@ def test_the_reason_is_one_line(tmp_path, monkeypatch, error, reason):
 
     torch.save({"format": FORMAT}, tmp_path / "net.pt")
     monkeypatch.setattr(torch, "load", load)
-    with pytest.raises(CheckpointError, match=f"is damaged, it cannot be read: {reason}$"):
+    with pytest.raises(CheckpointError, match=rf"is damaged, it cannot be read: .* \({reason}\)$"):
         load_checkpoint(tmp_path / "net.pt")
 
 

@@ -11,7 +11,7 @@ import torch.distributed as dist
 from tiny_training import TINY, pictures, quiet, weights
 
 from vggbook.model import Network
-from vggbook.train import load_run
+from vggbook.train import load_run, machine
 from vggbook.train.machine import (
     Machine,
     choose_device,
@@ -476,3 +476,29 @@ def test_one_process_needs_no_group(monkeypatch):
     with process_group(torch.device("cpu")):
         assert world() == (0, 1)
     assert from_first("mine", torch.device("cpu")) == "mine"
+
+
+@pytest.mark.parametrize("kind, place", [("cpu", "cpu"), ("mps", "cpu"), ("cuda", "cuda")])
+def test_sums_over_processes_are_made_on_a_gpu_or_on_the_cpu(monkeypatch, kind, place):
+    """NCCL adds up on the GPU of the nets; elsewhere gloo does, on the CPU."""
+    moved = []
+
+    def to(tensor, device):
+        moved.append(torch.device(device).type)
+        return tensor
+
+    monkeypatch.setattr(machine, "world", lambda: (0, 3))
+    monkeypatch.setattr(machine.dist, "all_reduce", lambda tensor: tensor.mul_(3))
+    monkeypatch.setattr(torch.Tensor, "to", to)
+    found = machine.summed(torch.ones(2), torch.device(kind))
+    assert found.tolist() == [3, 3] and moved == [place]
+
+
+def test_what_every_process_has_for_a_value_comes_by_rank(monkeypatch):
+    def gather(parts, value):
+        parts[:] = [f"{value} of {rank}" for rank in range(len(parts))]
+
+    assert machine.gathered("alone") == ["alone"]
+    monkeypatch.setattr(machine, "world", lambda: (1, 3))
+    monkeypatch.setattr(machine.dist, "all_gather_object", gather)
+    assert machine.gathered("part") == ["part of 0", "part of 1", "part of 2"]

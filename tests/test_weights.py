@@ -396,6 +396,16 @@ def test_a_state_dict_within_a_checkpoint(wrapper, tmp_path):
     assert same_output(loaded, model)
 
 
+def test_a_checkpoint_of_this_package_needs_four_entries(tmp_path):
+    model = build("B", 2, **SMALL)
+    recipe = {"config": "B", "crop": 32, "gain": 0.5}
+    entries = {"model": model.state_dict(), "recipe": recipe, "classes": ["cat", "dog"]}
+    torch.save({**entries, "mean": torch.tensor([1.0, 2.0, 3.0])}, tmp_path / "w.pth")
+    loaded = load_weights(tmp_path / "w.pth")
+    assert same_output(loaded, model) and loaded.class_names == ["cat", "dog"]
+    assert loaded.preprocessing == Preprocessing("paper", (1.0, 2.0, 3.0), (2.0, 2.0, 2.0))
+
+
 def test_batch_norm_without_a_count_of_batches(tmp_path):
     """Files of PyTorch 0.4 and older have none."""
     model = build("A", 3, True, **SMALL)
@@ -437,6 +447,7 @@ def test_a_file_that_lacks_a_bias_or_the_head(tmp_path):
 
 def test_a_key_too_many_and_a_net_without_a_configuration():
     layer = nn.Linear(2, 3)
+    assert load_state(layer, nn.Linear(2, 3).state_dict()) is layer
     more = {**layer.state_dict(), "scale": torch.zeros(4)}
     with pytest.raises(ValueError) as caught:
         load_state(layer, more)
@@ -479,29 +490,35 @@ def test_nothing_but_tensors_is_unpickled_by_any_version_of_pytorch(new, tmp_pat
     assert asked["mmap"] is new  # an archive is read as it is needed, not copied
 
 
+RUNS = "objects other than tensors and plain values could run code"
+
+
 @pytest.mark.parametrize(
     "error, words",
     [
-        (EOFError(), "cannot be read: it is cut short, damaged or another kind of file (EOFError)"),
+        (
+            EOFError(),
+            "is damaged, it cannot be read: it is cut short or another kind of file (EOFError)",
+        ),
         (
             RuntimeError("bad magic\nmore"),
-            "cannot be read: it is cut short, damaged or another kind of file (bad magic)",
+            "is damaged, it cannot be read: it is cut short or another kind of file (bad magic)",
         ),
         (
             RuntimeError("Weights only load failed\nmore"),
-            "cannot be read: it is cut short, damaged or another kind of file",
+            "is damaged, it cannot be read: it is cut short or another kind of file",
         ),
         (
             RuntimeError("Unsupported global: GLOBAL os.system was not allowed"),
-            "holds more than weights, it is not opened (os.system)",
+            f"holds more than weights, it is not opened (os.system: {RUNS})",
         ),
         (
             RuntimeError("Trying to instantiate foo.Bar"),
-            "holds more than weights, it is not opened (foo.Bar)",
+            f"holds more than weights, it is not opened (foo.Bar: {RUNS})",
         ),
         (
             RuntimeError("Unsupported operand 149"),
-            "holds more than weights, it is not opened (149)",
+            f"holds more than weights, it is not opened (149: {RUNS})",
         ),
     ],
 )

@@ -153,6 +153,8 @@ def _read(response: http.client.HTTPResponse) -> bytes:
     """The next block; empty where the file or the connection ended."""
     try:
         return response.read(_BLOCK)
+    except http.client.IncompleteRead as error:
+        return error.partial
     except (OSError, http.client.HTTPException):
         return b""
 

@@ -224,7 +224,7 @@ def load_weights(
         raise ValueError(f"family={family!r}: choose one of {known}, or give a Preprocessing")
     path = Path(source)
     if str(source) in NAMES:
-        path = find_weights(str(source)) or fetch_weights(str(source))
+        path = fetch_weights(str(source))
         family = family or "torchvision"
         config = config or _TORCHVISION[str(source).removesuffix("_bn")]
     elif not path.is_file():
