@@ -126,7 +126,7 @@ def test_the_overlay_is_the_interpolated_map_and_nothing_where_no_score_is(brows
         mapped(page)
         found = torch.tensor(instrument(page, "Array.from(it.overlaid().data)")).view(3, Q, Q)
         shown = instrument(page, "[...it.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
-    assert float((found - want).abs().max()) < 4
+    assert float((found - want).abs().max()) < 2
     outside = torch.ones(Q, Q, dtype=torch.bool)
     outside[16:112, 16:112] = False
     assert float((found - picture)[:, outside].abs().max()) <= 1
