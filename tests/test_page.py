@@ -337,3 +337,18 @@ def test_a_formula_of_several_lines_keeps_its_number():
     first, second = doctree.findall(nodes.math_block)
     assert not first["nowrap"] and first.astext() == one
     assert second["nowrap"] and second.astext() == rf"\[{several}\]"
+
+
+def test_sizes_stay_on_one_line():
+    from docutils import nodes
+
+    from tools import bookfix
+
+    doctree = nodes.section()
+    doctree += nodes.paragraph("", "", nodes.Text("7 × 7 × 512 by 3 × 3, and C × C"))
+    doctree += nodes.paragraph("", "", nodes.literal("", "3 × 3"))
+    doctree += nodes.literal_block("3 × 3", "3 × 3")
+    bookfix.unbroken(None, doctree, "notebooks/01")
+    text, *code = (child.astext() for child in doctree.children)
+    assert text == "7\xa0×\xa07\xa0×\xa0512 by 3\xa0×\xa03, and C × C"
+    assert code == ["3 × 3", "3 × 3"]

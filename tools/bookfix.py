@@ -23,6 +23,7 @@ from sphinx_external_toc.collectors import TocTreeCollectorWithStyles as Collect
 
 from tools import weight
 
+SIZE = re.compile(r"(?<=\d) × (?=\d)")
 # What no template and no hook reaches, each with its reason (listed in CONTRIBUTING.md as well).
 SUBSTITUTIONS = [
     # MyST-NB writes this name itself; it hides the fold's visible words from screen readers.
@@ -250,6 +251,14 @@ def pictures(app, doctree, docname):
             box += image
 
 
+def unbroken(app, doctree, docname):
+    """A size such as 3 × 3 stays on one line; code is left as it is."""
+    for text in list(doctree.findall(nodes.Text)):
+        kept = SIZE.sub("\N{NO-BREAK SPACE}×\N{NO-BREAK SPACE}", text)
+        if kept != text and not isinstance(text.parent, nodes.literal | nodes.FixedTextElement):
+            text.parent.replace(text, nodes.Text(kept))
+
+
 def numbered_formulas(app, doctree):
     """A formula of several lines keeps its number: Sphinx's own environment allows none."""
     for node in doctree.findall(nodes.math_block):
@@ -297,6 +306,7 @@ def setup(app):
     app.connect("doctree-read", explicit_targets)
     app.connect("doctree-read", numbered_formulas)
     app.connect("doctree-resolved", pictures)
+    app.connect("doctree-resolved", unbroken, priority=900)  # after the glossary's terms
     app.connect("html-page-context", without_unused, priority=900)
     app.connect("html-page-context", describe, priority=900)
     app.connect("build-finished", finish, priority=900)
