@@ -533,8 +533,10 @@ def test_columns_of_words_stand_left_and_numbers_are_set_with_a_minus():
         "D-16                 –  two nets              not finite",
         "E                       -1 is wrong                  2.5",
     ]
-    long = "12.24, 12.13, 12.26, 12.27"
-    assert "nowrap" not in html.show_table(["a", "b"], ["-", long])._repr_html_()
+    lists = html.show_table(["a", "b"], ["-", "12.24, 12.3"], ["-", "3 (1, 2), 4"])._repr_html_()
+    assert "nowrap" not in lists and "right" not in lists  # lists of numbers read as words
+    long = html.show_table(["a", "b"], ["-", "-1.2345678 [-2.3456, -0.1234]"])._repr_html_()
+    assert "nowrap" not in long and "right" in long
 
 
 def test_a_notebook_is_a_process_with_a_kernel(monkeypatch):

@@ -10,7 +10,7 @@ from html import escape
 from ..checks import expected, needs
 
 LINE = 20  # characters of a number with its interval, which is not broken over lines
-WORD = re.compile(r"[^\W\d_]{3,}")
+WORD_OR_LIST = re.compile(r"[^\W\d_]{3,}|, (?![^\[(]*[\])])")  # a comma, but not of an interval
 HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)\]])-(?=\.?\d)")
 
 
@@ -69,8 +69,8 @@ class Table:
 
 
 def _is_number(text: str) -> bool:
-    """Whether a cell holds a number, with its unit or interval: digits and no word."""
-    return bool(re.search(r"\d", text)) and not WORD.search(text)
+    """Whether a cell holds one number, with its unit or interval: digits, no word, no list."""
+    return bool(re.search(r"\d", text)) and not WORD_OR_LIST.search(text)
 
 
 def _cell(side: str, text: str, scope: str) -> str:
