@@ -17,6 +17,7 @@ from vggbook import tables
 
 NAME = "08_section4_in_miniature"
 RESULTS = ROOT / "results"
+MINUS = re.compile(r"\u2212(?=\.?\d)")
 PRIMARY_RUNS = {"A/256", "B/256", "B-5x5/256", "D/256", "D/384", "D/256-512"}
 
 
@@ -53,14 +54,15 @@ def page():
 
 
 def rows_of(page, caption):
-    """The rows of the table whose caption begins so, cells as text."""
+    """The rows of the table whose caption begins so, cells as text, a number's minus a hyphen."""
     for cell in page.cells:
         for out in cell.get("outputs", []):
             html = BeautifulSoup(out.get("data", {}).get("text/html", ""), "html.parser")
             for table in html.find_all("table"):
                 if table.caption and table.caption.get_text().startswith(caption):
                     lines = table.find("tbody").find_all("tr")
-                    return [[c.get_text() for c in line.find_all(["th", "td"])] for line in lines]
+                    cells = [line.find_all(["th", "td"]) for line in lines]
+                    return [[MINUS.sub("-", c.get_text()) for c in row] for row in cells]
     raise AssertionError(f"no table {caption!r} on the page")
 
 
@@ -121,7 +123,8 @@ def judged(name, d):
         word = "reproduced" if low > -2 else "opposite" if high < 0 else "undecided"
     else:
         word = "reproduced" if high < 0 else "opposite" if low > 0 else "undecided"
-    return f"{d.mean():+.1f} [{low:+.1f}, {high:+.1f}]", word
+    text = f"{d.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+    return re.sub(r"-0\.0\b", "+0.0", text), word
 
 
 def wrong_rows(page, first):

@@ -150,6 +150,7 @@ def test_ledger_refuses_unknown_claims_and_knows_every_section():
         (True, "yes"),
         (138357544, "138,357,544"),
         (7.25, "7.25"),
+        (1300000.0, "1,300,000"),
         ({"top_1": 24.8}, "top 1 24.8"),
         ([1, [2, 3]], "1, (2, 3)"),
     ],

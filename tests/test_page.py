@@ -49,6 +49,23 @@ def claim_output(claim_id, value=None, **kwargs):
     return nbformat.v4.new_output("display_data", data=result.bundle())
 
 
+def test_a_line_that_a_kernel_sent_in_pieces_is_one_line():
+    from myst_nb.core.utils import coalesce_streams
+
+    def printed(text, name="stdout"):
+        return nbformat.v4.new_output("stream", name=name, text=text)
+
+    sent = [printed("copied:"), printed(" conv1_1\n"), printed("late", "stderr"), printed("end\n")]
+    nb, _ = shown(code("print()", outputs=sent))
+    (cell,) = nb.cells
+    assert [(o.name, o.text) for o in cell.outputs] == [
+        ("stdout", "copied: conv1_1\n"),
+        ("stderr", "late"),
+        ("stdout", "end\n"),
+    ]
+    assert coalesce_streams(cell.outputs)[0].text == "copied: conv1_1\nend\n"
+
+
 # Markdown
 
 

@@ -594,6 +594,41 @@ def test_a_table_as_text_stands_in_columns():
     assert re.sub("<[^>]+>", "", plain._repr_html_()) == "layerna"  # no caption, nothing between
 
 
+def test_columns_of_words_stand_left_and_numbers_are_set_with_a_minus():
+    from bs4 import BeautifulSoup
+
+    table = html.show_table(
+        ["net", "gain", "what", "loss"],
+        ["B-5x5", "-2.8 [-3.5, .5]", "150 crops, not dense", "3e-07"],
+        ["D-16", "–", "two nets", "not finite"],
+        ["E", "", "-1 is wrong", 2.5],
+    )
+    soup = BeautifulSoup(table._repr_html_(), "html.parser")
+    rows = [tr.find_all(["th", "td"]) for tr in soup.find_all("tr")]
+    for row in rows:
+        sides = [cell["style"].split("text-align: ")[1].split(";")[0] for cell in row]
+        assert sides == ["left", "right", "left", "right"]
+    texts = [[cell.get_text() for cell in row] for row in rows[1:]]
+    assert texts[0] == ["B-5x5", "\u22122.8 [\u22123.5, .5]", "150 crops, not dense", "3e-07"]
+    assert texts[2][2] == "\u22121 is wrong"
+    kept = [["nowrap" in cell["style"] for cell in row] for row in rows[1:]]
+    assert kept == [
+        [True, True, False, True],
+        [True, False, False, False],
+        [False, False, False, True],
+    ]
+    assert repr(table).splitlines() == [
+        "net               gain  what                        loss",
+        "B-5x5  -2.8 [-3.5, .5]  150 crops, not dense       3e-07",
+        "D-16                 –  two nets              not finite",
+        "E                       -1 is wrong                  2.5",
+    ]
+    lists = html.show_table(["a", "b"], ["-", "12.24, 12.3"], ["-", "3 (1, 2), 4"])._repr_html_()
+    assert "nowrap" not in lists and "right" not in lists  # lists of numbers read as words
+    long = html.show_table(["a", "b"], ["-", "-1.2345678 [-2.3456, -0.1234]"])._repr_html_()
+    assert "nowrap" not in long and "right" in long
+
+
 def test_a_notebook_is_a_process_with_a_kernel(monkeypatch):
     import IPython
 

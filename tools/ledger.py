@@ -186,7 +186,7 @@ def shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.6g}"
+        return f"{value:,.0f}" if value.is_integer() else f"{value:.6g}"
     if isinstance(value, dict):
         return "; ".join(f"{str(k).replace('_', ' ')} {shown(v)}" for k, v in value.items())
     if isinstance(value, (list, tuple)):

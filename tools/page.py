@@ -125,6 +125,18 @@ def with_ticks(outputs: list[NotebookNode]) -> list[NotebookNode]:
     return shown
 
 
+def with_whole_prints(outputs: list[NotebookNode]) -> list[NotebookNode]:
+    """A cell's outputs, what was printed in a row in one: MyST-NB breaks the line between two."""
+    shown: list[NotebookNode] = []
+    for output in outputs:
+        last = shown[-1] if shown else None
+        if last and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            shown.append(output)
+    return shown
+
+
 # Figures ----------------------------------------------------------------------------------------
 
 
@@ -253,7 +265,7 @@ def page(nb: NotebookNode, name: str, record: dict) -> tuple[NotebookNode, list[
             cell.source = cell.source.replace("<!-- times -->", header)
             traps += found
         elif cell.cell_type == "code":
-            cell.outputs = with_ticks(cell.outputs)
+            cell.outputs = with_ticks(with_whole_prints(cell.outputs))
             draw_for_both_themes(cell)
             fold(cell)
     insert_quiz(cells, chapter)

@@ -1,12 +1,17 @@
-"""What a notebook shows: tables, with words in the first column and numbers in the others."""
+"""What a notebook shows: tables. Words stand left in their column, numbers right."""
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from html import escape
 
 from ..checks import expected, needs
+
+LINE = 20  # characters of a number with its interval, which is not broken over lines
+WORD_OR_LIST = re.compile(r"[^\W\d_]{3,}|, (?![^\[(]*[\])])")  # a comma, but not of an interval
+HYPHEN_FOR_MINUS = re.compile(r"(?<![\w.)\]])-(?=\.?\d)")
 
 
 def in_a_notebook() -> bool:
@@ -32,46 +37,56 @@ class Table:
 
     def _repr_html_(self) -> str:
         caption = f"<caption>{escape(self.caption)}</caption>" if self.caption else ""
-        head = "".join(
-            _cell("th", "right" if at else "left", text, "col") for at, text in enumerate(self.head)
-        )
-        body = "".join(f"<tr>{_row(row)}</tr>" for row in self.rows)
+        sides = self._sides()
+        head = "".join(map(_cell, sides, self.head, ["col"] * len(sides)))
+        scopes = ["row"] + [""] * (len(sides) - 1)
+        body = "".join(f"<tr>{''.join(map(_cell, sides, row, scopes))}</tr>" for row in self.rows)
         table = f"<thead><tr>{head}</tr></thead><tbody>{body}</tbody>"
         return (
             '<div class="table-box" style="overflow-x: auto">'
             f'<table class="small-table">{caption}{table}</table></div>'
         )
 
+    def _sides(self) -> list[str]:
+        """Left or right for each column: the first stands left, others where most cells belong."""
+        sides = ["left"]
+        for at in range(1, len(self.head)):
+            cells = [row[at] for row in self.rows if row[at].strip("-– ")]
+            numbers = sum(map(_is_number, cells))
+            sides.append("right" if 2 * numbers >= len(cells) else "left")
+        return sides
+
     def __repr__(self) -> str:
         lines = [self.head, *self.rows]
         widths = [max(len(line[at]) for line in lines) for at in range(len(self.head))]
+        justify = [str.ljust if side == "left" else str.rjust for side in self._sides()]
         text = [
-            "  ".join([line[0].ljust(widths[0]), *map(str.rjust, line[1:], widths[1:])]).rstrip()
+            "  ".join(set_in(cell, width) for set_in, cell, width in zip(justify, line, widths))
             for line in lines
         ]
+        text = [line.rstrip() for line in text]
         return "\n".join([*([self.caption] if self.caption else []), *text])
 
 
-def _row(cells: Sequence[str]) -> str:
-    first, *others = cells
-    return _cell("th", "left", first, "row") + "".join(
-        _cell("td", "right", text) for text in others
-    )
+def _is_number(text: str) -> bool:
+    """Whether a cell holds one number, with its unit or interval: digits, no word, no list."""
+    return bool(re.search(r"\d", text)) and not WORD_OR_LIST.search(text)
 
 
-def _cell(tag: str, side: str, text: str, scope: str = "") -> str:
-    """One cell. What has no text heads nothing: it is no heading."""
-    if not text:
-        tag, scope = "td", ""
-    named = f' scope="{scope}"' if scope else ""
-    return f'<{tag}{named} style="text-align: {side}">{escape(text)}</{tag}>'
+def _cell(side: str, text: str, scope: str) -> str:
+    """One cell, a heading if it has a scope and a text. Its numbers get a minus for a hyphen."""
+    tag, named = ("th", f' scope="{scope}"') if scope and text else ("td", "")
+    kept = "white-space: nowrap; " if _is_number(text) and len(text) <= LINE else ""
+    shown = escape(HYPHEN_FOR_MINUS.sub("\N{MINUS SIGN}", text))
+    return f'<{tag}{named} style="{kept}text-align: {side}">{shown}</{tag}>'
 
 
 def show_table(head: Sequence[object], *rows: Sequence[object], caption: str = "") -> Table:
     """A table to end a cell with: ``head`` and each of ``rows`` have the same number of cells.
 
     Text is shown as it is, an integer with its thousands separated, another number to six digits;
-    format a number yourself where it needs a fixed number of decimals. The first column is text.
+    format a number yourself where it needs a fixed number of decimals. The first column
+    stands left, another one right if most of its cells hold numbers.
     ValueError for a row of another length, or a table without columns.
     """
     needs(len(head) > 0, "head", head, "at least one column")

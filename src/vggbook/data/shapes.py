@@ -23,7 +23,7 @@ _PIXELS_ELSEWHERE = 16_777_216
 
 
 class ShapesDataset:
-    """Pictures of one textured shape each; the class is shape *and* texture: neither alone decides.
+    """Pictures of one textured shape each; the class is shape and texture: neither alone decides.
 
     Plain shapes (a shape without a texture) and textured bands (a texture without a shape) clutter
     every scene; objects' radii reach from 0.20 (0.13 at difficulty 0.5, 0.10 at 1) to 0.42 of the
