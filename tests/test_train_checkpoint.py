@@ -266,3 +266,13 @@ def test_a_folder_in_use_is_refused_at_once(tmp_path):
         quiet(RECIPE, out=tmp_path)
     asked = f"out={str(tmp_path)!r}: expected a folder of its own; another run is writing into "
     assert str(error.value) == asked + "this folder"
+
+
+def test_a_damaged_checkpoint_is_put_aside_and_named(tmp_path):
+    quiet(replace(RECIPE, max_epochs=2), out=tmp_path)
+    (tmp_path / "last.pt").write_bytes(b"")
+    words = r"last\.pt is damaged: it is empty; going on from .*previous\.pt"
+    with pytest.warns(UserWarning, match=words) as told:
+        quiet(RECIPE, out=tmp_path)
+    assert told[0].filename == tiny_training.__file__  # it points at the call of fit
+    assert (tmp_path / "damaged.pt").read_bytes() == b""
