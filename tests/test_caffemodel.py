@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from vggbook import CONFIGS, build
-from vggbook.caffemodel import _varint
+from vggbook.caffemodel import _varint, caffe_keys
 from vggbook.weights import load_weights, read_caffemodel
 
 SMALL = {"width": 1 / 16, "image_size": 32}  # 1x1 maps before the FC layers
@@ -201,6 +201,17 @@ def test_a_file_that_may_only_be_read(tmp_path):
     (first, _), *_ = read_caffemodel(path).values()
     first.zero_()
     assert path.read_bytes() == content
+
+
+@pytest.mark.parametrize("config, convs", [("A", 8), ("E", 16)])
+def test_caffes_names_of_the_layers(config, convs):
+    """As the released files have them: conv1_1 to conv5_4, then fc6, fc7, fc8."""
+    keys = caffe_keys(CONFIGS[config])
+    state = build(config, device="meta").state_dict()
+    named = {name: key for name, key in keys.items() if not name.startswith("pool")}
+    assert sum(name.startswith("conv") for name in named) == convs
+    assert [name for name in keys if name.startswith("fc")] == ["fc6", "fc7", "fc8"]
+    assert [f"{key}.weight" for key in named.values()] == [k for k in state if "weight" in k]
 
 
 def test_a_configuration_that_is_given_goes_before_the_guess(tmp_path):

@@ -28,7 +28,7 @@ def read_caffemodel(path: str | os.PathLike) -> dict[str, list[Tensor]]:
     if not Path(path).stat().st_size:
         raise ValueError(f"{name}: is empty: expected a Caffe model")
     try:
-        with open(path, "rb") as file:
+        with Path(path).open("rb") as file:
             content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         blobs = _blobs(memoryview(content))
     except (ValueError, IndexError, StopIteration, TypeError, UnicodeDecodeError) as error:
