@@ -119,4 +119,4 @@ def photo(fig: Any, dpi: int = 120, quality: int = 78) -> Any:
         pil_kwargs={"quality": quality, "progressive": True},
     )
     plt.close(fig)
-    return Image(buffer.getvalue(), format="jpeg")
+    return Image(buffer.getvalue())
