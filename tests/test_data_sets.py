@@ -258,6 +258,7 @@ def test_a_pair_without_a_label_and_three_things_are_no_sample():
 
 
 def test_labels_are_whole_numbers_and_indices_of_any_kind():
+    assert len(ArrayDataset(noise(1, 3, 8, 8), [0], "a")) == 1
     held = ArrayDataset(noise(4, 3, 8, 8), torch.tensor([0.0, 1, 1, 0]), "ab")
     assert held.labels.dtype == torch.int64 and held[1][1] == 1
     for indices in ([3, 1], (3, 1), torch.tensor([3, 1]), np.array([3, 1]), range(3, 0, -2)):

@@ -112,4 +112,4 @@ def photo(fig: Any, quality: int = 78) -> Any:
     how = {"quality": quality, "progressive": True}
     fig.savefig(buffer, format="jpeg", dpi=120, facecolor=GROUND, pil_kwargs=how)
     plt.close(fig)
-    return Image(buffer.getvalue(), format="jpeg")
+    return Image(buffer.getvalue())
