@@ -390,6 +390,11 @@ def test_buckets_are_pytorchs_unless_told_otherwise():
     step = roofline("D", "H100", 32)
     said = {"overlap": True, "scale": 1.0, "gradient_bytes": 4, "latency": 2e-5}
     assert data_parallel(step, 8, 5e9) == data_parallel(step, 8, 5e9, bucket=26_214_400, **said)
+    # 25.5 MiB are in the last three layers of 512 channels, a little narrower: they fill a bucket
+    step = roofline("D", "H100", 32, width=0.972)
+    told = data_parallel(step, 8, 1e6, bucket=26_214_400, **said)
+    assert data_parallel(step, 8, 1e6) == told
+    assert told != data_parallel(step, 8, 1e6, bucket=26 * 2**20, **said)
 
 
 def test_a_bucket_goes_as_soon_as_it_is_full():

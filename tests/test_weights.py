@@ -321,7 +321,9 @@ def test_absent_files_and_unknown_families(tmp_path):
         load_weights(path, family="imagenet")
 
 
-@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.", "module._orig_mod."])
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
 def test_keys_with_the_prefix_of_a_wrapper(prefix, tmp_path):
     model = build("B", 4, **SMALL)
     state = {prefix + key: value for key, value in model.state_dict().items()}
