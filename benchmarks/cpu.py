@@ -19,9 +19,11 @@ from pathlib import Path
 
 import torch
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
-from vggbook import count_macs, trace
+from vggbook import count_macs, to_dense, trace
 from vggbook.data import Loader, ShapesDataset, in_memory, mean_rgb
+from vggbook.dense import DenseNetwork
 from vggbook.evaluate import dense_macs, predict
 from vggbook.roofline import Device, data_parallel, measure, roofline, stopwatch
 from vggbook.train import Recipe, fit
@@ -457,6 +459,32 @@ def testing(bench: Bench) -> None:
         row = found[f"dense, Q = {scale}"]
         row |= {"arithmetic_saving": saving, "saving_reached": row["times"]["median"] / saving}
         bench.say(f"    arithmetic saves {saving:.1f}x; reached {row['saving_reached']:.0%} of it")
+        row |= rates(to_dense(model), images.float() - 128)
+        bench.say(
+            f"    convolutions at {row['conv_gflops']:.0f} GFLOP/s, FC layers, with "
+            f"{row['fc_share']:.0%} of the operations, at {row['fc_gflops']:.0f}"
+        )
+
+
+@torch.inference_mode()
+def rates(dense: DenseNetwork, pixels: torch.Tensor) -> dict[str, float]:
+    """How fast the two parts of dense evaluation compute pixels (N, 3, H, W), and the FC layers'
+    share of the operations. Convolutions by Winograd's algorithm do more than the operations that
+    are counted; FC layers are plain products.
+    """
+    parts = {"features": partial(dense.features, pixels), "whole": partial(dense, pixels)}
+    operations = {}
+    for part, run in parts.items():
+        with FlopCounterMode(display=False) as counter:
+            run()
+        operations[part] = counter.get_total_flops()
+    seconds = {part: min(times) for part, times in stopwatch(parts, 3).items()}
+    fc = operations["whole"] - operations["features"]
+    return {
+        "conv_gflops": operations["features"] / seconds["features"] / 1e9,
+        "fc_gflops": fc / (seconds["whole"] - seconds["features"]) / 1e9,
+        "fc_share": fc / operations["whole"],
+    }
 
 
 def looking(bench: Bench) -> None:

@@ -18,9 +18,10 @@ if str(ROOT) not in sys.path:
 
 from benchmarks import gpu, record  # noqa: E402
 from benchmarks.__main__ import main as measure_cpu  # noqa: E402
+from benchmarks.cpu import rates  # noqa: E402
 from benchmarks.fused import ConvReLU, _mask, fuse  # noqa: E402
 from benchmarks.steps import training_step  # noqa: E402
-from vggbook import build, count_parameters  # noqa: E402
+from vggbook import build, count_parameters, to_dense  # noqa: E402
 from vggbook.roofline import Device  # noqa: E402
 
 
@@ -304,3 +305,18 @@ def test_recorded_benchmarks_are_whole(path):
     assert {"command", "commit", "date", "device", "versions", "seed"} <= set(found["provenance"])
     for goal in found["facts"].get("goals", {}).values():
         assert goal["met"] == (goal["reached"] >= goal["goal"])
+
+
+def test_the_share_of_the_fc_layers_in_dense_evaluation():
+    """Worked out by hand: A's maps halve five times; a window of 1 x 1 at each of 2 x 3 places."""
+    dense = to_dense(build("A", 5, width=0.125, image_size=32))
+    found = rates(dense, torch.rand(2, 3, 64, 96))
+    convolutions, area, channels = 0, 64 * 96, 3
+    for stage in ((8,), (16,), (32, 32), (64, 64), (64, 64)):
+        for width in stage:
+            convolutions += area * 9 * channels * width
+            channels = width
+        area //= 4
+    fc = 2 * 3 * (64 * 512 + 512 * 512 + 512 * 5)
+    assert found["fc_share"] == pytest.approx(fc / (fc + convolutions))
+    assert found["conv_gflops"] > 0 and set(found) == {"conv_gflops", "fc_gflops", "fc_share"}
