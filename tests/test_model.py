@@ -23,15 +23,20 @@ PAIRS = [("A", "vgg11"), ("B", "vgg13"), ("D", "vgg16"), ("E", "vgg19")]
 few = settings(max_examples=12, deadline=None)
 
 
+def twins(name, theirs, batch_norm):
+    """Our net and torchvision's of the same configuration, without memory for weights."""
+    with torch.device("meta"):
+        other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
+    return build(name, batch_norm=batch_norm, device="meta"), other
+
+
 # ---- torchvision --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("batch_norm", [False, True])
 @pytest.mark.parametrize("name, theirs", PAIRS)
 def test_state_dict_is_torchvisions(name, theirs, batch_norm):
-    with torch.device("meta"):
-        other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
-    ours = build(name, batch_norm=batch_norm, device="meta")
+    ours, other = twins(name, theirs, batch_norm)
 
     def shapes(model):
         return [(key, tuple(v.shape), v.dtype) for key, v in model.state_dict().items()]
@@ -331,9 +336,7 @@ def test_unknown_configuration():
 @pytest.mark.parametrize("name, theirs", PAIRS)
 def test_every_option_of_every_layer_is_torchvisions(name, theirs, batch_norm):
     """Kernels, strides, in-place ReLUs, dropout: all that PyTorch prints."""
-    with torch.device("meta"):
-        other = getattr(torchvision.models, theirs + "_bn" * batch_norm)(init_weights=False)
-    ours = build(name, batch_norm=batch_norm, device="meta")
+    ours, other = twins(name, theirs, batch_norm)
     assert repr(ours.features) == repr(other.features)
     assert repr(ours.classifier) == repr(other.classifier)
 

@@ -147,7 +147,7 @@ def test_a_run_counts_goes_on_and_knows_equivalents(tmp_path, monkeypatch, capsy
 
 _read = tool.equivalents
 
-TOY = """
+NOTES = """
 import pathlib, pytest
 from vggbook import toy
 
@@ -156,7 +156,9 @@ HERE = pathlib.Path(__file__).parent
 def note(name):
     with open(HERE / "order", "a") as file:
         file.write(name + " ")
+"""
 
+TOY = """
 def test_slow():
     note("slow")
     assert sum(range(1_000_000)) and toy.first(1) == 2
@@ -199,7 +201,7 @@ def toy(folder, monkeypatch, source, tests):
 def test_tests_of_the_statement_come_first_and_long_ones_are_stopped(tmp_path, monkeypatch):
     """A real pytest in a process of its own: order, the first failure, a loop without an end."""
     source = "def first(x):\n    return x + 1\n\n\ndef second(x):\n    return x\n"
-    copy, file, order = toy(tmp_path, monkeypatch, source, TOY)
+    copy, file, order = toy(tmp_path, monkeypatch, source, NOTES + TOY)
     out = tmp_path / "covered.json"
     covered = tool.Covered(copy.write("toy", source), out)
     assert copy.test([file], covered, limit=60)[0] == 0
@@ -226,15 +228,6 @@ def test_tests_of_the_statement_come_first_and_long_ones_are_stopped(tmp_path, m
 
 
 USER = """
-import pathlib, pytest
-from vggbook import toy
-
-HERE = pathlib.Path(__file__).parent
-
-def note(name):
-    with open(HERE / "order", "a") as file:
-        file.write(name + " ")
-
 def test_of_second():
     note("second")
     assert toy.Pair().second(1) == 1
@@ -252,7 +245,7 @@ def test_other_modules_tests_that_enter_the_function_come_after_its_own(tmp_path
     source += "class Pair:\n    def second(self, x):\n        return x\n"
     copy, file, order = toy(tmp_path, monkeypatch, source, "from vggbook import toy\n")
     user = file.with_name("test_user.py")
-    user.write_text(USER)
+    user.write_text(NOTES + USER)
     broken = file.with_name("test_broken.py")
     broken.write_text("from vggbook import toy\n\n\ndef test_it():\n    toy.first([])\n    1 / 0\n")
     tests = tool.entered(copy)

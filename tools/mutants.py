@@ -192,70 +192,73 @@ class Copy:
             os._exit(status)
 
 
-class Covered:
-    """A pytest plugin for the run without a mutant: each test's seconds on the processor, and the
-    lines of one file that it runs, written as JSON.
+class Traced:
+    """A pytest plugin for the run without a mutant: of each test its seconds on the processor, and
+    what ``found`` makes of the calls that it traced, written as JSON.
     """
 
-    def __init__(self, source: Path, out: Path):
-        self.source = str(source)
+    key: str  # what ``found`` is called in the file
+
+    def __init__(self, out: Path):
         self.out = out
         self.tests: dict[str, dict] = {}
-        self.lines: set[int] = set()
+        self.seen: set = set()
 
     def pytest_runtest_protocol(self, item: object, nextitem: object) -> None:
-        self.lines = set()
+        self.seen = set()
         self.start = time.process_time()
-        sys.settrace(self._call)
-        threading.settrace(self._call)
+        sys.settrace(self.call)
+        threading.settrace(self.call)
 
     def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
         sys.settrace(None)
         threading.settrace(None)
         seconds = time.process_time() - self.start
-        self.tests[nodeid] = {"seconds": seconds, "lines": sorted(self.lines)}
+        self.tests[nodeid] = {"seconds": seconds, self.key: self.found()}
 
     def pytest_sessionfinish(self, session: object, exitstatus: int) -> None:
         self.out.write_text(json.dumps(self.tests), encoding="utf-8")
 
-    def _call(self, frame: FrameType, event: str, arg: object) -> Callable | None:
+    def call(self, frame: FrameType, event: str, arg: object) -> Callable | None:
+        """Python's trace function: what it returns is called at each line of the frame."""
+        raise NotImplementedError
+
+    def found(self) -> list:
+        return sorted(self.seen)
+
+
+class Covered(Traced):
+    """The lines of one file that each test runs."""
+
+    key = "lines"
+
+    def __init__(self, source: Path, out: Path):
+        super().__init__(out)
+        self.source = str(source)
+
+    def call(self, frame: FrameType, event: str, arg: object) -> Callable | None:
         return self._line if frame.f_code.co_filename == self.source else None
 
     def _line(self, frame: FrameType, event: str, arg: object) -> Callable:
-        self.lines.add(frame.f_lineno)
+        self.seen.add(frame.f_lineno)
         return self._line
 
 
-class Entered:
-    """A pytest plugin for the run of a test file without a mutant: each test's seconds on the
-    processor, and the package's functions that it enters, as "data/crops.py, colour_shift".
-    """
+class Entered(Traced):
+    """The package's functions that each test enters, as "data/crops.py, colour_shift"."""
+
+    key = "enters"
 
     def __init__(self, package: Path, out: Path):
+        super().__init__(out)
         self.package = f"{package}{os.sep}"
-        self.out = out
-        self.tests: dict[str, dict] = {}
-        self.codes: set[CodeType] = set()
 
-    def pytest_runtest_protocol(self, item: object, nextitem: object) -> None:
-        self.codes = set()
-        self.start = time.process_time()
-        sys.settrace(self._call)
-        threading.settrace(self._call)
-
-    def pytest_runtest_logfinish(self, nodeid: str, location: object) -> None:
-        sys.settrace(None)
-        threading.settrace(None)
-        seconds = time.process_time() - self.start
-        enters = sorted({self._place(code) for code in self.codes})
-        self.tests[nodeid] = {"seconds": seconds, "enters": enters}
-
-    def pytest_sessionfinish(self, session: object, exitstatus: int) -> None:
-        self.out.write_text(json.dumps(self.tests), encoding="utf-8")
-
-    def _call(self, frame: FrameType, event: str, arg: object) -> None:
+    def call(self, frame: FrameType, event: str, arg: object) -> None:
         if frame.f_code.co_filename.startswith(self.package):
-            self.codes.add(frame.f_code)
+            self.seen.add(frame.f_code)
+
+    def found(self) -> list[str]:
+        return sorted({self._place(code) for code in self.seen})
 
     def _place(self, code: CodeType) -> str:
         """A comprehension and a lambda belong to the function that they stand in."""

@@ -145,7 +145,7 @@ class Training:
             self.plateau.step(accuracy)
             self.drops += self.lr < lr
             better = accuracy > self.best
-            self.best = accuracy if better else self.best
+            self.best = max(accuracy, self.best)
         self._look_for_the_end()
         return better
 
