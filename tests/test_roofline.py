@@ -385,6 +385,13 @@ def test_a_step_is_that_of_256_images_on_an_h100_unless_told_otherwise():
     assert roofline("D") == roofline("D", "H100", 256, "inductor", True, **said)
 
 
+@pytest.mark.parametrize("fusion", FUSIONS)
+def test_a_roofline_tells_what_it_was_asked_for(fusion):
+    found = roofline("D", "T4", 32, fusion, False)
+    told = (found.config, found.device.name, found.batch, found.fusion, found.training)
+    assert told == (CONFIGS["D"], "T4", 32, fusion, False)
+
+
 def test_buckets_are_pytorchs_unless_told_otherwise():
     """DistributedDataParallel gathers 25 MiB; a message takes 20 microseconds besides."""
     step = roofline("D", "H100", 32)

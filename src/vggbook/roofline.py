@@ -28,6 +28,7 @@ __all__ = [
     "FUSIONS",
     "DataParallel",
     "Device",
+    "Kernel",
     "Roofline",
     "data_parallel",
     "measure",
@@ -74,6 +75,7 @@ class Roofline:
     device: Device
     batch: int
     training: bool
+    fusion: str
     kernels: tuple[Kernel, ...]
     useful_flops: float  # an image, without padding
     gradients: Mapping[str, int]  # layer -> parameters
@@ -162,7 +164,7 @@ def roofline(
     if training:
         kernels.append(_update(sum(gradients.values()), machine))
         useful = training_flops(net, image_size, num_classes, width)
-    return Roofline(net, machine, batch, training, tuple(kernels), useful, gradients)
+    return Roofline(net, machine, batch, training, fusion, tuple(kernels), useful, gradients)
 
 
 def _layer(

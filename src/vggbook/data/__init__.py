@@ -12,7 +12,7 @@ from .keyed import hash_keys, mix, uniforms
 from .loader import Loader
 from .published import open_dataset
 from .scenes import SHAPES, TEXTURES
-from .sets import ArrayDataset, FolderDataset, fetch, in_memory
+from .sets import ArrayDataset, Fetched, FolderDataset, fetch, fetch_blocks, in_memory
 from .shapes import ShapesDataset
 from .statistics import Eigen, mean_rgb, pca_rgb
 
@@ -21,6 +21,7 @@ __all__ = [
     "TEXTURES",
     "ArrayDataset",
     "Eigen",
+    "Fetched",
     "FolderDataset",
     "Loader",
     "ShapesDataset",
@@ -28,6 +29,7 @@ __all__ = [
     "as_pixels",
     "colour_shift",
     "fetch",
+    "fetch_blocks",
     "hash_keys",
     "in_memory",
     "isotropic_resize",

@@ -12,11 +12,12 @@ comes first there too, ``average="posterior"``; ``average="logit"`` is the other
 
 from .command import main
 from .errors import Evaluation, evaluate
-from .posteriors import fuse, predict
+from .posteriors import METHODS, fuse, predict
 from .printed import paper_rows
 from .scales import crop_grid, dense_macs, score_map_size, test_scales
 
 __all__ = [
+    "METHODS",
     "Evaluation",
     "crop_grid",
     "dense_macs",
