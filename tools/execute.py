@@ -110,14 +110,19 @@ def record(notebook: Path) -> dict:
 
 
 def papermill(
-    notebook: Path, output: Path, profile: str, cell_timeout: float, weights: str = ""
+    notebook: Path,
+    output: Path,
+    profile: str,
+    cell_timeout: float,
+    weights: str = "",
+    strict: bool = True,
 ) -> list[str]:
     """The command that executes a notebook as the book does: a missed band stops it
     (``strict``). ``weights``, where given: the notebook's own switch.
     """
     return [
         *lifebound("papermill.cli", "papermill", str(notebook), str(output)),
-        *("-p", "profile", profile, "-p", "strict", "True"),
+        *("-p", "profile", profile, "-p", "strict", str(strict)),
         *(("-p", "weights", weights) if weights else ()),
         *("--kernel", KERNEL, "--cwd", str(notebook.parent), "--no-progress-bar"),
         "--no-request-save-on-cell-execute",  # a save at the end, and after an error, is enough

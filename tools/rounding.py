@@ -1,0 +1,84 @@
+"""Would the chapters hold on another processor? python -m tools.rounding 05 09 10
+
+Processors add in other orders: wider registers, other kernels, more threads. The last bits differ,
+and a training that starts alike ends elsewhere, as with another seed. So a chapter's statistical
+bands and asserts must hold under every rounding. Each of these is this processor told to use fewer
+of its instructions, or more threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from itertools import product
+from pathlib import Path
+
+import nbformat
+
+from tools import BUILD, ROOT
+from tools.environment import clean
+from tools.execute import CELL_TIMEOUT, papermill
+from tools.processes import lifeline
+
+ONEDNN = ("ONEDNN_MAX_CPU_ISA", ("SSE41", "AVX", "DEFAULT"))  # convolutions, linear layers
+ATEN = ("ATEN_CPU_CAPABILITY", ("default", "avx2"))  # PyTorch's own loops and sums
+THREADS = (1, 2, 3)
+MISSED = "Not as expected: "  # as vggbook.book.bands prints it
+
+
+def roundings() -> list[tuple[int, dict[str, str]]]:
+    """(threads, variables) of every rounding that this processor can be made to show; the one that
+    is farthest from a modern processor first."""
+    name, own = ONEDNN[0], ATEN[0]
+    return [(n, {name: x, own: y}) for x, y, n in product(ONEDNN[1], ATEN[1], THREADS)]
+
+
+def missed(executed: Path) -> list[str]:
+    """What a run that was not strict reports: bands that it missed, and the error that ended it."""
+    found = []
+    for cell in nbformat.read(executed, 4).cells:
+        for output in cell.get("outputs", []):
+            lines = output.get("text", "").splitlines()
+            found += [line.removeprefix(MISSED) for line in lines if line.startswith(MISSED)]
+            if output.output_type == "error":
+                found.append(f"{output.ename}: {output.evalue}")
+    return found
+
+
+def walk(notebook: Path, threads: int, variables: dict[str, str], folder: Path) -> list[str]:
+    """Execute a chapter in ``folder``'s file of its name, with this rounding; what it missed."""
+    folder.mkdir(parents=True, exist_ok=True)
+    output = folder / notebook.name
+    output.unlink(missing_ok=True)
+    command = papermill(notebook, output, "cpu", CELL_TIMEOUT, strict=False)
+    done = subprocess.run(
+        command,
+        env=clean(threads) | variables,
+        stdin=lifeline(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if not output.exists():
+        raise RuntimeError(f"{notebook.name} was not executed: {done.stderr[-2000:]}")
+    return missed(output)
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("chapters", nargs="+", help="such as 05 09 10")
+    a = parser.parse_args(argv)
+    any_missed = False
+    for chapter in a.chapters:
+        [notebook] = sorted((ROOT / "notebooks").glob(f"{chapter}*.ipynb"))
+        for threads, variables in roundings():
+            found = walk(notebook, threads, variables, BUILD / "rounding")
+            any_missed |= bool(found)
+            how = ", ".join([f"{threads} thread(s)", *variables.values()])
+            print(f"{notebook.stem}  {how}: {'; '.join(found) or 'holds'}", flush=True)
+    return int(any_missed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
