@@ -108,3 +108,12 @@ def test_whole_numbers_are_compared_as_such():
     """A float holds no odd number above 2 to the power of 53."""
     assert not checks.is_whole(2**53 + 1, high=2**53)
     assert checks.is_whole(np.int64(2**53 + 1), low=2**53 + 1)
+
+
+def test_a_whole_number_beyond_every_float():
+    assert checks.whole("n", 10**400, low=1) == 10**400
+    assert not checks.is_whole(10**400, high=1000)
+    with pytest.raises(ValueError, match=r"x=10+: expected a finite number above 0"):
+        checks.positive("x", 10**400)
+    with pytest.raises(ValueError, match="expected a number of at least 1"):
+        checks.number("x", -(10**400), low=1)

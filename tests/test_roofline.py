@@ -130,7 +130,7 @@ def test_one_convolution_by_hand():
 
 
 def test_first_layer_is_bound_by_memory_and_block_4_by_arithmetic():
-    layers = roofline("D", "H100", fusion="conv").by_layer("forward")
+    layers = roofline("D", "H100", fusion="conv", training=False).by_layer()
     share = {name: memory / seconds for name, (_, _, seconds, memory) in layers.items()}
     assert share["conv1_1"] == 1 and share["fc1"] == 1
     assert share["conv4_1"] == 0 and share["conv4_2"] == 0
@@ -368,16 +368,14 @@ def test_what_the_module_offers_is_there():
 
 def test_columns_of_a_layer_add_up_its_kernels():
     step = roofline("A", Device("unit", 3.0, 1.0), batch=2, image_size=32, fusion="eager")
-    for phase in (None, "forward", "backward", "update"):
-        table = step.by_layer(phase)
-        kernels = [k for k in step.kernels if phase in (None, k.phase)]
-        assert set(table) == {k.layer for k in kernels}
-        for layer, row in table.items():
-            own = [k for k in kernels if k.layer == layer]
-            floors = [max(k.flops / 3, k.bytes) for k in own]
-            slow = [floor for k, floor in zip(own, floors) if k.bytes > k.flops / 3]
-            sums = (sum(k.flops for k in own), sum(k.bytes for k in own), sum(floors), sum(slow))
-            assert row == pytest.approx(sums), (phase, layer)
+    table = step.by_layer()
+    assert set(table) == {k.layer for k in step.kernels}
+    for layer, row in table.items():
+        own = [k for k in step.kernels if k.layer == layer]
+        floors = [max(k.flops / 3, k.bytes) for k in own]
+        slow = [floor for k, floor in zip(own, floors) if k.bytes > k.flops / 3]
+        sums = (sum(k.flops for k in own), sum(k.bytes for k in own), sum(floors), sum(slow))
+        assert row == pytest.approx(sums), layer
 
 
 def test_a_step_is_that_of_256_images_on_an_h100_unless_told_otherwise():

@@ -26,14 +26,23 @@ def needs(holds: bool, name: str, value: object, what: str) -> None:
 
 def is_whole(value: object, low: float | None = None, high: float | None = None) -> bool:
     """Whether ``value`` is an integer of any kind, no truth value, within [low, high]."""
-    return isinstance(value, Integral) and is_number(value, low, high)
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return _within(int(value), low, high)
 
 
 def is_number(value: object, low: float | None = None, high: float | None = None) -> bool:
     """Whether ``value`` is a finite real number of any kind, no truth value, within [low, high]."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, Real):
         return False
-    value = float(value) if not isinstance(value, Integral) else int(value)
+    try:
+        finite = math.isfinite(value)
+    except OverflowError:  # a whole number beyond every float
+        return False
+    return finite and _within(int(value) if isinstance(value, Integral) else value, low, high)
+
+
+def _within(value: Any, low: float | None, high: float | None) -> bool:
     return (low is None or value >= low) and (high is None or value <= high)
 
 

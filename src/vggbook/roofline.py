@@ -94,19 +94,14 @@ class Roofline:
         """The rate at the floor."""
         return self.batch / self.seconds
 
-    def by_layer(self, phase: str | None = None) -> dict[str, tuple[float, float, float, float]]:
-        """layer -> (FLOPs, bytes, floor in seconds, seconds of it bound by memory).
-
-        Of all kernels, or of those of one phase.
-        """
+    def by_layer(self) -> dict[str, tuple[float, float, float, float]]:
+        """layer -> (FLOPs, bytes, floor in seconds, seconds of it bound by memory)."""
         rows: dict[str, tuple[float, float, float, float]] = {}
         for k in self.kernels:
-            if phase in (None, k.phase):
-                flops, size, floor, memory = rows.get(k.layer, (0.0, 0.0, 0.0, 0.0))
-                seconds = k.seconds(self.device)
-                waiting = seconds if k.bound(self.device) == "memory" else 0.0
-                sums = flops + k.flops, size + k.bytes, floor + seconds, memory + waiting
-                rows[k.layer] = sums
+            flops, size, floor, memory = rows.get(k.layer, (0.0, 0.0, 0.0, 0.0))
+            seconds = k.seconds(self.device)
+            waiting = seconds if k.bound(self.device) == "memory" else 0.0
+            rows[k.layer] = flops + k.flops, size + k.bytes, floor + seconds, memory + waiting
         return rows
 
 

@@ -32,11 +32,6 @@ def folder() -> Path:
     return recorded.folder() / "miniatures"
 
 
-def names() -> tuple[str, ...]:
-    """The miniatures that there are."""
-    return tuple(_index(folder())["nets"])
-
-
 @cache
 def _index(where: Path) -> dict:
     return recorded.read(where / "miniatures.json")

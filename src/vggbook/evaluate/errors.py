@@ -45,11 +45,6 @@ class Evaluation:
         """Share of images whose class is not among the five best, in per cent (Sect. 4)."""
         return 100 * (1 - int(self.hits5.sum()) / self.n)
 
-    @property
-    def per_class(self) -> Tensor:
-        """Top-1 error of each class in per cent, (K,); nan for a class without images."""
-        return 100 * (1 - self.confusion.diag() / self.confusion.sum(1))
-
     def as_dict(self) -> dict[str, Any]:
         """Plain numbers, for a JSON file."""
         return {
