@@ -29,9 +29,10 @@ NETWORK = (
     "</div>"
 )
 STACK = '<div class="explorer" data-view="stack"></div>'
-LATER = ("connections", "testing", "memory")  # views with a script of their own
+LATER = ("connections", "testing", "memory")
+VIEWS = ("network", "stack", *LATER)  # each has a script of its own
 EVERY = NETWORK + STACK + "".join(f'<div class="explorer" data-view="{v}"></div>' for v in LATER)
-SCRIPTS = ("configs", "explorer", *LATER)
+SCRIPTS = ("configs", "arithmetic", "kit", *VIEWS)
 # texts of a drawing that reach beyond it
 CUT = """() => [...document.querySelectorAll(".explorer svg text")].filter((t) => {
     const inner = t.getBoundingClientRect();
@@ -556,7 +557,7 @@ def test_it_stands_where_it_should_and_asks_for_what_exists(place):
     assert found, f"no explorer in {place}"
     for data in found:
         view = data.pop("view")
-        assert view in ("network", "stack", *LATER)
+        assert view in VIEWS
         if view == "connections":
             assert data.pop("layers") == "3,3,3"
         elif view == "testing":
@@ -576,9 +577,9 @@ def test_pages_load_scripts_only_where_they_use_them(html):
     for path in html.rglob("*.html"):
         text = path.read_text(encoding="utf-8")
         for mark, script in (
-            ('class="explorer"', "explorer/explorer.js"),
+            ('class="explorer"', "explorer/kit.js"),
             ('class="quiz"', "quiz.js"),
-            *((f'class="explorer" data-view="{view}"', f"explorer/{view}.js") for view in LATER),
+            *((f'class="explorer" data-view="{view}"', f"explorer/{view}.js") for view in VIEWS),
         ):
             assert (mark in text) == (f"_static/{script}" in text), (
                 f"{path.name}: {mark} and {script}"

@@ -2,7 +2,7 @@
 
 ``configs.js`` is Table 1 as the page's script reads it, from :mod:`vggbook.configs`; a test asserts
 that the file is up to date. ``photo.jpg`` is the middle of a photograph that scikit-learn ships,
-made small. The arithmetic is done anew in ``explorer.js`` and the scripts beside it, and tested
+made small. The arithmetic is done anew in ``arithmetic.js`` and the scripts beside it, and tested
 against the package in a browser.
 """
 

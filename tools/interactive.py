@@ -1,14 +1,16 @@
 """Sphinx extension: the explorer's and the quizzes' files, on those pages only that hold an
-explorer or a quiz; and each of the explorer's later views only where it stands.
+explorer or a quiz; and each of the explorer's views only where it stands.
 """
 
 from __future__ import annotations
 
 FILES = {
     'class="explorer"': (
-        ["explorer/configs.js", "explorer/explorer.js"],
+        ["explorer/configs.js", "explorer/arithmetic.js", "explorer/kit.js"],
         ["explorer/explorer.css"],
     ),
+    'class="explorer" data-view="network"': (["explorer/network.js"], []),
+    'class="explorer" data-view="stack"': (["explorer/stack.js"], []),
     'class="explorer" data-view="connections"': (["explorer/connections.js"], []),
     'class="explorer" data-view="testing"': (["explorer/testing.js"], []),
     'class="explorer" data-view="memory"': (["explorer/memory.js"], []),

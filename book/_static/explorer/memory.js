@@ -4,8 +4,8 @@
  */
 (() => {
   "use strict";
-  const { trace, total, view, kit } = window.vggExplorer;
-  const { h, s, label, fitText, count, fixed, fresh, control, guarded, onWidth, whole } = kit;
+  const { trace, total, whole, view, kit } = window.vggExplorer;
+  const { h, s, label, fitText, count, fixed, fresh, control, guarded, onWidth } = kit;
 
   // ---- arithmetic ------------------------------------------------------------------------------------------------------------
 

@@ -4,8 +4,8 @@
  */
 (() => {
   "use strict";
-  const { trace, total, view, kit } = window.vggExplorer;
-  const { HERE, h, s, count, fixed, times, fresh, control, guarded, onWidth, whole } = kit;
+  const { trace, total, whole, view, kit } = window.vggExplorer;
+  const { HERE, h, s, count, fixed, times, fresh, control, guarded, onWidth } = kit;
 
   // ---- arithmetic ------------------------------------------------------------------------------------------------------------
 
