@@ -4,6 +4,7 @@ import copy
 import itertools
 import json
 import re
+from pathlib import Path
 
 import nbformat
 import numpy as np
@@ -117,13 +118,13 @@ def first_differences(first):
 
 
 def judged(name, d):
-    """Interval and verdict from SciPy's test, where the page has the formula."""
+    """Mean with half an interval, and the verdict, from SciPy's test; the page has the formula."""
     low, high = stats.ttest_1samp(d, 0).confidence_interval(0.95)
     if name in ("LRN", "E − D"):
         word = "reproduced" if low > -2 else "opposite" if high < 0 else "undecided"
     else:
         word = "reproduced" if high < 0 else "opposite" if low > 0 else "undecided"
-    text = f"{d.mean():+.1f} [{low:+.1f}, {high:+.1f}]"
+    text = f"{d.mean():+.1f} ± {high - d.mean():.1f}"
     return re.sub(r"-0\.0\b", "+0.0", text), word
 
 
@@ -148,7 +149,7 @@ def test_a_changed_digit_would_be_found(page, first):
             html = out.get("data", {}).get("text/html", "")
             if "First plan: top-1 differences" in html:
                 other = mean[:-1] + str((int(mean[-1]) + 1) % 10)
-                out.data["text/html"] = html.replace(f"{mean} [", f"{other} [")
+                out.data["text/html"] = html.replace(f"{mean} ±", f"{other} ±")
     assert wrong_rows(changed, first) == ["D − A"]
 
 
@@ -225,7 +226,7 @@ def differences(grid, finding):
 
 
 def second_plans(second):
-    """The second plan's findings: name -> (interval in words, verdict), by its order."""
+    """The second plan's findings: name -> (mean ± half-width, verdict), by its order."""
     going, found = True, {}
     for name, finding in PRIMARY.items():
         shown, word = judged(name, differences(second, finding))
@@ -235,7 +236,7 @@ def second_plans(second):
 
 
 def third_plans(third):
-    """The third plan's findings: name -> (interval in words, verdict).
+    """The third plan's findings: name -> (mean ± half-width, verdict).
 
     Holm's rule as a closed test: a finding is decided if each set of findings that holds it has a
     p-value below 5% over the size of the set.
@@ -259,7 +260,7 @@ def test_the_second_plans_verdicts_follow_its_rules(page, second):
 
 def test_the_third_plans_verdicts_follow_its_rules(page, third):
     rows = rows_of(page, "Third plan, five findings")
-    assert {name: (mean, word) for name, _, mean, _, word in rows} == third_plans(third)
+    assert {name: (mean, word) for name, _, mean, word in rows} == third_plans(third)
     t4 = {(c, str(S)): e for c, S, _, e, _ in tables()["table_4"]["rows"]}
     paper = [t4[net, "[256, 512]"] - t4[net, "384"] for net in "CDE"]
     assert rows[-1][1] == f"{sum(paper) / 3:+.1f}"
@@ -267,14 +268,25 @@ def test_the_third_plans_verdicts_follow_its_rules(page, third):
     assert max(r["train_error"] for r in every) <= 10  # the gate
 
 
+def test_holms_rule_is_shown_from_the_smallest_p_on(page, third):
+    rows = rows_of(page, "Third plan: Holm's rule")
+    d = {name: differences(third, finding) for name, finding in FIVE.items()}
+    p = {name: stats.ttest_rel(v, np.zeros(len(v))).pvalue for name, v in d.items()}
+    assert [name for name, _, _ in rows] == sorted(p, key=p.get)
+    assert [float(shown) for _, shown, _ in rows] == pytest.approx(sorted(p.values()), abs=6e-5)
+    assert [bound for _, _, bound in rows] == ["0.0100", "0.0125", "0.0167", "0.0250", "0.0500"]
+
+
 def test_jitter_on_few_pictures_is_that_of_the_files(page, third):
-    rows = rows_of(page, "Jitter on many pictures and on few")
-    for row, grid in zip(rows, (third, read("section4-three-few"))):
-        right = [judged(n, differences(grid, FIVE[n]))[0] for n in list(FIVE)[-2:]]
-        assert row[-2:] == right
-        assert int(row[1]) == len(grid["D/384"])
-        new = [r["errors"]["dense@384"]["top1"] for r in grid["D/384"].values()]
-        assert float(row[3]) == pytest.approx(np.mean(new), abs=0.051)
+    _, *columns = zip(*rows_of(page, "Jitter on many pictures and on few"))
+    for column, grid in zip(columns, (third, read("section4-three-few"))):
+        seeds, seen, new, *shown = column
+        assert shown == [judged(n, differences(grid, FIVE[n]))[0] for n in list(FIVE)[-2:]]
+        runs = grid["D/384"].values()
+        assert int(seeds) == len(runs)
+        errors = [r["errors"]["dense@384"]["top1"] for r in runs]
+        assert float(seen) == pytest.approx(np.mean([r["train_error"] for r in runs]), abs=0.051)
+        assert float(new) == pytest.approx(np.mean(errors), abs=0.051)
 
 
 LEDGER = {
@@ -327,17 +339,29 @@ def test_the_ledger_has_the_verdicts(page, first, second, third):
     assert "ensemble-two" not in reports
 
 
+RAISED = dict(zip("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789"))
+
+
+def number(shown):
+    """The number that a cell shows, also as "2 × 10⁻¹⁴"."""
+    digit, _, power = shown.partition(" × 10")
+    return float(digit) * 10 ** int("".join(map(RAISED.get, power)) or 0)
+
+
 def test_the_starts_are_those_of_the_files(page):
-    rows = {row[0] + row[1]: row for row in rows_of(page, "How D starts")}
-    for path in (RESULTS / "section4-starts").glob("*.json"):
-        record = json.loads(path.read_text())
-        row = rows[f"{record['scheme']} / {record['divisor']}{record['width']:.6g}"]
-        finite = [loss for loss in record["losses"] if loss is not None]
-        assert int(row[3].replace(",", "")) == record["updates"]
-        if len(finite) == len(record["losses"]):
-            assert row[4] == f"{np.mean(finite[-(record['updates'] // 6) :]):.2f}"
-        else:
-            assert row[4] == "not finite"
+    losses = {row[0]: row[1:] for row in rows_of(page, "D's last training loss")}
+    spreads = {row[0]: row[1:] for row in rows_of(page, "Spread of D's logits")}
+    records = map(json.loads, map(Path.read_text, (RESULTS / "section4-starts").glob("*.json")))
+    for record in records:
+        scheme, divisor, width = record["scheme"], record["divisor"], record["width"]
+        if divisor == 1:
+            shown = number(spreads[scheme][int(width == 1)])
+            assert shown == pytest.approx(record["logit_spread"], rel=0.07)
+        if width < 1:
+            finite = [loss for loss in record["losses"] if loss is not None]
+            mean = f"{np.mean(finite[-(record['updates'] // 6) :]):.2f}"
+            whole = len(finite) == len(record["losses"])
+            assert losses[scheme][int(divisor == 64)] == (mean if whole else "not finite")
 
 
 def test_a_number_in_prose_is_the_plans_or_the_papers():

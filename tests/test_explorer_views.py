@@ -474,7 +474,7 @@ def test_a_phone_shows_the_test_size_and_its_score_map_together(browser):
 def test_the_page_says_what_stands_there_without_a_script():
     text = " ".join((ROOT / "book/explorer.md").read_text(encoding="utf-8").split())
     assert (
-        "the last map is 512 x 12 x 12 and the score map 6 x 6, its cells 32 pixels apart" in text
+        "the last map is 512 × 12 × 12 and the score map 6 × 6, its cells 32 pixels apart" in text
     )
     assert last_map("D", 384) == (512, 12, 12) and score_map_size("D", 384) == (6, 6)
     rows = trace("D").rows

@@ -172,6 +172,23 @@ def test_folds(tag, hidden, prompt):
     assert nb.cells[0].metadata.mystnb["code_prompt_show"] == prompt
 
 
+def test_a_plot_cell_that_shows_nothing_is_folded_with_the_next():
+    drawn = nbformat.v4.new_output("stream", name="stdout", text="drawn")
+    nb, _ = shown(
+        code("rows = []", "plot"),
+        code("rows += [1]", "plot"),
+        code("draw(rows)", "plot", outputs=[drawn]),
+        code("draw()", "plot", outputs=[drawn]),
+    )
+    assert [c.source for c in nb.cells] == ["rows = []\n\nrows += [1]\n\ndraw(rows)", "draw()"]
+    assert [len(c.outputs) for c in nb.cells] == [1, 1]
+
+
+def test_a_plot_cell_that_shows_nothing_before_no_other_keeps_its_fold():
+    nb, _ = shown(code("prepare()", "plot"), text("# Now"), code("use()"))
+    assert [c.source for c in nb.cells] == ["prepare()", "# Now", "use()"]
+
+
 def test_a_form_title_stays_in_the_notebook():
     nb, _ = shown(code("# @title Plot\ndraw()", "plot"), code("# @title Check", "check"))
     assert [c.source for c in nb.cells] == ["draw()", ""]

@@ -10,7 +10,7 @@ import nbformat
 import pytest
 from conftest import ROOT
 
-from tools import address, check, execute, notebook, stage
+from tools import address, check, docstrings, execute, notebook, stage
 
 # Stamps
 
@@ -430,3 +430,24 @@ def test_make_help_lists_the_targets():
 def test_style_and_spelling(tool):
     r = subprocess.run([sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True)
     assert r.returncode == 0, r.stdout + r.stderr
+
+
+# Docstrings on the API page
+
+
+def shown(text):
+    """A docstring's paragraphs as the API page has them."""
+    lines = text.splitlines()
+    docstrings.plain_text(None, "function", "f", None, None, lines)
+    return "\n".join(lines).split("\n\n")
+
+
+def test_an_argument_begins_a_paragraph_and_a_word_before_a_colon_does_not():
+    text = (
+        "What it does.\n\ndata: a set.\nnet, other: nets. Their counts are added\nup: as one does."
+    )
+    assert shown(text) == [
+        "What it does.",
+        "\ndata: a set.",
+        "net, other: nets. Their counts are added\nup: as one does.",
+    ]

@@ -76,10 +76,17 @@ def test_what_a_trace_takes_for_granted():
     assert last.split()[0] == "total" and "_" not in last
 
 
+def test_sizes_are_ascii_in_text_and_have_a_sign_in_html():
+    table = trace("A", (64, 96))
+    assert str(table).isascii() and "64 x 32 x 48" in str(table)
+    html = table._repr_html_()
+    assert "A, input 3 × 64 × 96" in html and ">64 × 32 × 48<" in html and " x " not in html
+
+
 def test_the_html_table_holds_the_cells_of_the_text_and_nothing_between():
     table = trace("A", (64, 96), num_classes=10)
     html = ElementTree.fromstring(table._repr_html_())
-    title, *lines = str(table).splitlines()
+    title, *lines = str(table).replace(" x ", " × ").splitlines()
     assert html.get("class") == "trace" and html.findtext("caption") == f"{title}, one image"
     rows = html.findall("*/tr")
     cells = [[cell.text or "" for cell in row] for row in rows]

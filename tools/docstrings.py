@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 CODE = re.compile(r"(``.+?``|:\w+:`[^`]+`|`[^`\n]+`)")
-ARGUMENT = re.compile(r"[a-z_]\w*(, \w+)*: ")  # the line that begins to describe one
+ARGUMENT = re.compile(r"[a-z_]\w*(, \w+)*: ")  # a line that begins to describe one
 ROLE = re.compile(r":\w+:`([^`]+)`")
 
 
@@ -37,7 +37,8 @@ def plain_text(app, what, name, obj, options, lines: list[str]) -> None:
             block = True
         elif block and line.strip() and not indented:
             block = False
-        if not block and ARGUMENT.match(line):
+        fresh = not before.strip() or before.rstrip().endswith(".")
+        if not block and fresh and ARGUMENT.match(line):
             new.append("")
         new.append(line if block else restructured(line.strip()))
     lines[:] = new

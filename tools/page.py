@@ -67,6 +67,24 @@ def joined(cells: list[NotebookNode], tag: str) -> list[NotebookNode]:
     return merged
 
 
+def without_silent_plots(cells: list[NotebookNode]) -> list[NotebookNode]:
+    """The code of a plot cell that shows nothing goes to the plot cell behind it, if one is there:
+    a fold stands above nothing otherwise.
+    """
+    merged: list[NotebookNode] = []
+    for cell in cells:
+        last = merged[-1] if merged else None
+        if last is not None and silent_plot(last) and "plot" in tags(cell):
+            cell.source = f"{last.source}\n\n{cell.source}"
+            merged.pop()
+        merged.append(cell)
+    return merged
+
+
+def silent_plot(cell: NotebookNode) -> bool:
+    return cell.cell_type == "code" and "plot" in tags(cell) and not cell.outputs
+
+
 def hero_first(cells: list[NotebookNode]) -> list[NotebookNode]:
     """The fold "Setup" moved below the hero figure, which is the first thing to see."""
     heroes = [i for i, cell in enumerate(cells) if "hero" in tags(cell)]
@@ -256,7 +274,7 @@ def page(nb: NotebookNode, name: str, record: dict) -> tuple[NotebookNode, list[
     kept = ("kernelspec", "language_info", "mystnb", "myst")
     nb.metadata = nbformat.from_dict({k: v for k, v in nb.metadata.items() if k in kept})
     cells = joined(joined(plain(nb.cells), "setup"), "check")
-    cells = hero_first(cells)
+    cells = hero_first(without_silent_plots(cells))
     chapter, traps = name[:2], []
     header = times(cells, chapter, record)
     for cell in cells:

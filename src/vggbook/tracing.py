@@ -10,6 +10,8 @@ from .configs import Config, Size, check_size, resolve
 
 _HEAD = ("layer", "kind", "output", "parameters", "million MACs", "MB", "receptive field")
 _SIDES = "<<<>>>>"  # text is aligned left, numbers right
+_PLAIN = " x "  # in text: any terminal shows it, and it can be typed and searched for
+_PRINTED = " \N{MULTIPLICATION SIGN} "
 
 
 def _totals(params: int, macs: int, held: int) -> tuple[str, str, str]:
@@ -47,32 +49,31 @@ class Trace:
         names = ", ".join(row.name for row in self.rows)
         raise KeyError(f"no layer {name!r} in {self.config.name}; it has {names}")
 
-    def _title(self) -> str:
-        h, w = self.image_size
-        return f"{self.config.name}, input 3 x {h} x {w}"
+    def _title(self, times: str) -> str:
+        return f"{self.config.name}, input {times.join(map(str, (3, *self.image_size)))}"
 
-    def _cells(self) -> list[tuple[str, ...]]:
-        """One line a row, and the totals in the last."""
+    def _cells(self, times: str) -> list[tuple[str, ...]]:
+        """One line a row, and the totals in the last; ``times`` stands between sizes."""
         lines: list[tuple[str, ...]] = []
         for row in self.rows:
-            shape = " x ".join(map(str, row.output_shape))
+            shape = times.join(map(str, row.output_shape))
             counts = _totals(row.params, row.macs, row.activation_bytes)
             lines.append((row.name, row.kind, shape, *counts, f"{row.receptive_field:,}"))
         counts = _totals(self.total_params, self.total_macs, self.total_activation_bytes)
         return [*lines, ("total", "", "", *counts, "")]
 
     def __str__(self) -> str:
-        table = [_HEAD, *self._cells()]
+        table = [_HEAD, *self._cells(_PLAIN)]
         widths = [max(map(len, column)) for column in zip(*table)]
         form = "  ".join(f"{{:{side}{n}}}" for side, n in zip(_SIDES, widths))
         head, *body, total = [form.format(*line).rstrip() for line in table]
-        return "\n".join([self._title(), head, *body, "-" * len(head), total])
+        return "\n".join([self._title(_PLAIN), head, *body, "-" * len(head), total])
 
     def _repr_html_(self) -> str:
-        *body, total = self._cells()
+        *body, total = self._cells(_PRINTED)
         rows = "".join(_html_line("td", line) for line in body)
         return (
-            f'<table class="trace"><caption>{escape(self._title())}, one image</caption>'
+            f'<table class="trace"><caption>{escape(self._title(_PRINTED))}, one image</caption>'
             f"<thead>{_html_line('th', _HEAD)}</thead><tbody>{rows}</tbody>"
             f"<tfoot>{_html_line('td', total)}</tfoot></table>"
         )
