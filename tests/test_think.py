@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from tools import think
+from tools import interactive, think
 from vggbook import build, receptive_field, to_dense
 from vggbook.book import export
 from vggbook.data import ShapesDataset
@@ -18,11 +18,16 @@ TYPES = {".js": "text/javascript", ".css": "text/css"}
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Think</title>
 <meta name="viewport" content="width=device-width">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="think.css">{scripts}</head>
-<body><main><h1>Think</h1>
-<div class="think" data-view="{views}"><p>This needs JavaScript.</p></div></main></body></html>"""
-SCRIPTS = "".join(
-    f'<script src="{name}.js" defer></script>' for name in ("scenes", "scene", "net", "think")
-)
+<body><main><h1>Think</h1>{body}</main></body></html>"""
+BODY = '<div class="think" data-view="{views}"><p>This needs JavaScript.</p></div>'
+
+
+def page_with(views: str) -> str:
+    """A page with one instrument, and the scripts that the book gives to such a page."""
+    body = BODY.format(views=views)
+    names = [name.removeprefix("think/") for name in interactive.needed(body)[0]]
+    scripts = "".join(f'<script src="{name}" defer></script>' for name in names)
+    return PAGE.format(scripts=scripts, body=body)
 
 
 @contextmanager
@@ -39,7 +44,7 @@ def opened(browser, views: str = "layers occlusion testing", **context):
         name = route.request.url.removeprefix("http://think.test/")
         path = think.FOLDER / name
         if not name:
-            text = PAGE.format(scripts=SCRIPTS, views=views)
+            text = page_with(views)
             route.fulfill(body=text, content_type="text/html; charset=utf-8")
         elif route.request.url.startswith("http://think.test/") and path.is_file():
             kind = TYPES[path.suffix] + "; charset=utf-8"
@@ -523,7 +528,7 @@ def test_on_a_phone_nothing_is_cut(browser, wide, scheme):
 
 
 def test_it_works_from_disk(browser, tmp_path):
-    text = PAGE.format(scripts=SCRIPTS, views="layers")
+    text = page_with("layers")
     for path in think.FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "page.html").write_text(text, encoding="utf-8")

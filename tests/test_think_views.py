@@ -61,7 +61,7 @@ def test_colours_between_the_scores_are_bilinear(browser, rows, columns, factor)
     with opened(browser) as page:
         found = page.evaluate(
             "([values, rows, columns, factor]) =>"
-            " Array.from(vggEngine().smooth(values, rows, columns, factor))",
+            " Array.from(vggThink.smooth(values, rows, columns, factor))",
             [values.flatten().tolist(), rows, columns, factor],
         )
     options = {"scale_factor": factor, "mode": "bilinear", "align_corners": False}
@@ -102,11 +102,11 @@ def test_each_score_lies_at_the_middle_of_its_window(browser, net):
                 assert f"Row {r}, column {c}:" in told.inner_text() and text in told.inner_text()
                 assert f"its field is {row.size} × {row.size}" in told.inner_text()
                 edges = {v for v in (left, left + 64) if 0 < v < Q}
-                scale = instrument(page, f"it.canvas.width / {Q}")
+                scale = instrument(page, f"it.hand.canvas.width / {Q}")
                 for edge in edges:  # the frame's white line, beside the dots
                     at = f"{edge * scale}, {(top + 10) * scale}"
                     pixel = instrument(
-                        page, f"[...it.canvas.getContext('2d').getImageData({at}, 1, 1).data]"
+                        page, f"[...it.hand.canvas.getContext('2d').getImageData({at}, 1, 1).data]"
                     )
                     assert min(pixel[:3]) > 240
 
@@ -124,8 +124,12 @@ def test_the_overlay_is_the_interpolated_map_and_nothing_where_no_score_is(brows
     want[inner] = 0.35 * picture[inner].mean(0) + 0.65 * tint
     with opened(browser, "testing") as page:
         mapped(page)
-        found = torch.tensor(instrument(page, "Array.from(it.overlaid().data)")).view(3, Q, Q)
-        shown = instrument(page, "[...it.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
+        found = torch.tensor(
+            instrument(page, "Array.from(it.view.scores.overlaid(it.picture).data)")
+        ).view(3, Q, Q)
+        shown = instrument(
+            page, "[...it.hand.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]"
+        )
     assert float((found - want).abs().max()) < 2
     outside = torch.ones(Q, Q, dtype=torch.bool)
     outside[16:112, 16:112] = False
@@ -190,8 +194,8 @@ def test_numbers_stand_out_on_every_tile(browser):
             found = page.evaluate(
                 """(share) => {
                   const it = document.querySelector('.think').instrument;
-                  for (const posterior of it.map.positions) posterior.fill(share);
-                  it.showScores();
+                  for (const posterior of it.view.scores.map.positions) posterior.fill(share);
+                  it.view.scores.show();
                   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
                   return [...document.querySelectorAll('.think-scores button')].slice(0, 2)
                     .map((tile) => getComputedStyle(tile))
@@ -303,7 +307,7 @@ def test_a_vector_folded_into_a_square(browser, vectors, layer):
             page,
             "((c) => [...c.getContext('2d').getImageData("
             f"({strongest} % 16 + 0.5) * c.width / 16, (Math.floor({strongest} / 16) + 0.5)"
-            " * c.width / 16, 1, 1).data])(it.large)",
+            " * c.width / 16, 1, 1).data])(it.view.units.large)",
         )
         assert white[0] == 255  # the strongest unit
 
@@ -379,7 +383,7 @@ def dragged(page, start, end):
 
 
 def middle(page):
-    return instrument(page, "[it.shown().object.x, it.shown().object.y]")
+    return instrument(page, "[it.scene.object().x, it.scene.object().y]")
 
 
 def test_an_object_is_taken_where_it_is_touched(browser):
@@ -412,14 +416,14 @@ def test_an_object_leaves_the_picture_and_comes_back(browser):
         alike = page.evaluate(
             """() => {
               const it = document.querySelector('.think').instrument;
-              const scene = structuredClone(it.shown());
+              const scene = structuredClone(it.scene.scene());
               Object.assign(scene.object, { x: -40, y: -40 });
               const ground = vggScene.paint(vggScenes, scene, 64).data;
-              return it.picture(64).data.every((value, i) => value === ground[i]);
+              return it.scene.paint(64).data.every((value, i) => value === ground[i]);
             }"""
         )
         assert alike
-        radius = instrument(page, "it.shown().object.r")
+        radius = instrument(page, "it.scene.object().r")
         assert abs(middle(page)[0] + radius) < 1e-6  # no further than out of sight
         dragged(page, (0.5, 0.5), (0.5, 0.5))
         assert middle(page) == pytest.approx([0.5, 0.5], abs=0.01)
@@ -449,12 +453,12 @@ def test_drawing_by_key(browser):
         for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
             page.locator(".think-picture").press(key)
         settled(page)
-        strokes = instrument(page, "it.strokes.map(({ x, y }) => [x, y])")
+        strokes = instrument(page, "it.scene.strokes.map(({ x, y }) => [x, y])")
         assert strokes == [[17 / 32, 0.5], [18 / 32, 0.5], [18 / 32, 17 / 32]]
         assert middle(page) == before
         page.get_by_role("button", name="As it was").click()
         settled(page)
-        assert instrument(page, "it.strokes.length") == 0
+        assert instrument(page, "it.scene.strokes.length") == 0
         assert page.get_by_label("draw over it").is_checked()  # and it still draws
 
 
