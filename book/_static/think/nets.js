@@ -91,5 +91,5 @@
     }
   }
 
-  Object.assign(vggThink, { add, decode, trained, OwnNet });
+  Object.assign(vggThink, { add, trained, OwnNet });
 })();
