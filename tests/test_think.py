@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
 from tools import interactive, think
@@ -537,6 +538,43 @@ def test_it_works_from_disk(browser, tmp_path):
     loaded(page)
     assert "The net says" in page.locator(".think-status").inner_text()
     page.close()
+
+
+# What the chapters and the page show, by their own text.
+SHOWN = {
+    "book/see_it_think.md": ["layers", "occlusion", "testing"],
+    "notebooks/01_architecture.ipynb": ["layers", "occlusion"],
+    "notebooks/02_receptive_field_and_parameters.ipynb": ["layers"],
+    "notebooks/06_multi_scale_testing.ipynb": ["testing"],
+}
+OF_A_VIEW = {
+    "layers": {"layers.js", "units.js", "sum.js"},
+    "occlusion": {"occlusion.js"},
+    "testing": {"testing.js", "scoremap.js"},
+}
+
+
+@pytest.mark.parametrize("place", SHOWN)
+def test_a_page_loads_the_views_that_it_shows(place):
+    """And no other's files; the net itself only when the reader asks."""
+    text = (ROOT / place).read_text(encoding="utf-8").replace('\\"', '"')
+    scripts, styles = interactive.needed(text)
+    loaded = {name.removeprefix("think/") for name in scripts if name.startswith("think/")}
+    files = {path.name for path in think.FOLDER.glob("*.js")}
+    others = [
+        name for view, names in OF_A_VIEW.items() if view not in SHOWN[place] for name in names
+    ]
+    assert loaded == files - {"net-D.js"} - set(others)
+    assert "think/think.css" in styles
+    assert interactive.needed("<p>think</p>") == ([], [])
+
+
+def test_each_script_is_short_and_says_what_it_is_for():
+    for path in think.FOLDER.glob("*.js"):
+        if path.name in ("net-D.js", "scenes.js"):  # numbers
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("/* ") and len(text.splitlines()) <= 300, path.name
 
 
 def test_without_javascript_a_sentence_stands_there(browser):

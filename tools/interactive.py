@@ -21,11 +21,16 @@ FILES = {
     'class="explorer" data-view="connections"': (["explorer/connections.js"], []),
     'class="explorer" data-view="testing"': (["explorer/testing.js"], []),
     'class="explorer" data-view="memory"': (["explorer/memory.js"], []),
-    'class="think" data-view': (
+    'class="think"': (
         [
             "think/scenes.js",
             "think/scene.js",
             "think/net.js",
+            "think/shapes.js",
+            "think/reading.js",
+            "think/forward.js",
+            "think/protocols.js",
+            "think/unit.js",
             "think/numbers.js",
             "think/elements.js",
             "think/drawing.js",

@@ -1,7 +1,7 @@
 /* "See it think": numbers, bounded, compared, and as the page writes them.
  *
- * Read first: think.js, the instrument, says how the files of this folder fit together. They are classic scripts in one object,
- * vggThink, because a page that is opened from disk may not import modules. This one makes that object.
+ * think.js says what each file of this folder does. They share one object, vggThink, because a page that is opened from disk may not
+ * import modules. It begins here.
  */
 "use strict";
 

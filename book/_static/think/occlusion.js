@@ -2,7 +2,7 @@
 "use strict";
 
 (() => {
-  const { h, sliding, underWay, best, percent, frame, frameSquare, GREY, View, views } = vggThink;
+  const { h, sliding, underWay, best, percent, squared, frame, frameSquare, GREY, View, views } = vggThink;
   const PLACES = 9; // of a sweep, along each side
 
   /** Row and column of the smallest value of a table, and the value. */
@@ -34,7 +34,7 @@
         this.instrument.edited();
       });
       const text = "A grey patch lies on the picture. Drag it, and watch what the net loses when it covers the part "
-        + "that matters. A sweep tries 9 \u00d7 9 places, and lifts the patch until you move it.";
+        + `that matters. A sweep tries ${squared(PLACES, PLACES)} places, and lifts the patch until you move it.`;
       return {
         asked: [half.node, this.button, this.progress],
         beside: [h("p", { class: "think-text" }, text)],
@@ -101,8 +101,9 @@
       const worst = lowest(shares);
       const name = this.net.classes[top];
       this.swept = { shares, clear: clear[top], worst, lifted: true };
-      this.instrument.conclude(clear, "That is without a patch. The worst place for the patch's middle, framed, is "
-        + `row ${worst.row}, column ${worst.column} of the ${PLACES} \u00d7 ${PLACES}, counted from 0: ${name} falls to ${percent(worst.value)}.`);
+      const place = `row ${worst.row}, column ${worst.column} of the ${squared(PLACES, PLACES)}, counted from 0`;
+      this.instrument.conclude(clear, `That is without a patch. The worst place for the patch's middle, framed, is ${place}: `
+        + `${name} falls to ${percent(worst.value)}.`);
       this.scale.replaceChildren(
         `${name} with the patch there: ${percent(clear[top])} `,
         h("span", { class: "think-ramp", "aria-hidden": "true" }),

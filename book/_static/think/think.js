@@ -4,14 +4,24 @@
  * JavaScript. This file holds the instrument: it brings the net, the picture, the reader's hand and the chosen view together. The others,
  * one idea each, in the order in which tools/interactive.py loads them:
  *
- *   scenes.js     the numbers of a few pictures        edits.js      the picture that the reader makes of one
- *   scene.js      draws a picture from its numbers     hand.js       pointer and keys on the picture
- *   net.js        computes a net                       controls.js   the fold "Change the picture"
- *   numbers.js    numbers in words                     answer.js     the five classes and what is said
- *   elements.js   elements of the page                 view.js       what a view is
- *   drawing.js    pixels, frames, dots                 layers.js     with units.js and sum.js: maps, and one unit's sum
- *   worker.js     questions to net.js, beside the page occlusion.js  the grey patch
- *   nets.js       the book's net, or one from a file   testing.js    with scoremap.js: dense evaluation and crops
+ *   net.js        computes a net, of the parts shapes.js, reading.js, forward.js, protocols.js (dense evaluation, crops) and unit.js
+ *   scenes.js     the numbers of a few pictures; scene.js draws a picture from them
+ *   numbers.js    numbers in words; begins vggThink, the object that all files from here on share
+ *   elements.js   elements of the page
+ *   drawing.js    pixels, frames, dots
+ *   worker.js     questions to net.js, which computes beside the page
+ *   nets.js       the book's net, or one from the reader's file
+ *   edits.js      the picture that the reader makes of a scene
+ *   hand.js       pointer and keys on the picture
+ *   controls.js   the fold "Change the picture"
+ *   answer.js     the five likeliest classes, and what is said
+ *   view.js       what a view is
+ *
+ * and after this one, of the views, those that the page shows:
+ *
+ *   layers.js     one layer and one unit; units.js draws them, sum.js writes the unit's sum
+ *   occlusion.js  the grey patch
+ *   testing.js    dense evaluation beside crops; scoremap.js shows the scores
  *
  * net-D.js holds the net and is loaded when the reader asks for it.
  */
@@ -19,12 +29,11 @@
 
 (() => {
   const { h, bitmap, fresh, trained, OwnNet, EditedScene, Hand, SceneControls, Answer, views } = vggThink;
-  const ALL = "layers occlusion testing";
 
   class Instrument {
     constructor(root) {
       this.root = root;
-      this.names = (root.dataset.view || ALL).split(" ");
+      this.names = root.dataset.view.split(" ");
       this.scene = new EditedScene(window.vggScenes, Number(root.dataset.picture || 0));
       this.patch = { x: 0.5, y: 0.5, half: 0.12 }; // of the occlusion view; it outlives a net
       this.hand = new Hand(this);
@@ -80,7 +89,8 @@
 
     /** From top to bottom: views, what the chosen view asks, the picture beside its map and what changes it, the answer, the rest. */
     build() {
-      this.tabs = h("div", { class: "think-tabs", role: "group", "aria-label": "view" }, this.names.length > 1 ? this.names.map((name) => this.tab(name)) : []);
+      const tabs = this.names.length > 1 ? this.names.map((name) => this.tab(name)) : [];
+      this.tabs = h("div", { class: "think-tabs", role: "group", "aria-label": "view" }, tabs);
       this.asked = h("div", { class: "think-row think-asked" });
       this.beside = h("figure", {});
       this.pair = h("div", { class: "think-pair" }, h("figure", {}, this.hand.canvas, this.hand.caption), this.beside);

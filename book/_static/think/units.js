@@ -115,7 +115,8 @@
       frame(pen, (channel % columns) * cell, Math.floor(channel / columns) * cell, cell, cell);
       const active = values.filter((value) => value > 0).length;
       this.vector.textContent = `${map.name} is a vector: ${active} of its ${map.c} units answer (are above 0). `
-        + `A unit has no place in the picture; the square folds the vector, ${rows} rows of ${columns}, black at 0, white at the strongest. `
+        + `A unit has no place in the picture; the square folds the vector, ${rows} rows of ${columns}, `
+        + "black at 0, white at the strongest. "
         + `Read as a convolution, its kernel is ${this.kernel()}.`;
     }
 

@@ -1,4 +1,4 @@
-/* The worker: the page asks, net.js computes beside it, and the answer comes as a promise. */
+/* The worker: the page asks, the net (net.js) computes beside it, and the answer comes as a promise. */
 "use strict";
 
 (() => {
@@ -50,7 +50,7 @@
 
   /** A worker from the functions' text: a page that is opened from disk may not load one from a file. */
   function started() {
-    const text = `(${answering})((${vggEngine})());`;
+    const text = `(${answering})((${vggEngine})([${vggEngine.parts}]));`;
     const made = new Worker(URL.createObjectURL(new Blob([text], { type: "text/javascript" })));
     made.onmessage = ({ data }) => heard(data);
     return made;
