@@ -4,26 +4,29 @@
 (() => {
   const { h, clip } = vggThink;
 
-  /** A small canvas of one pixel a pixel; `colour` gives red, green and blue of the i-th. */
-  function pixels(width, height, colour) {
+  /** A small canvas of one pixel a pixel; `fill` writes the i-th one's red, green and blue into the bytes from `at` on. */
+  function pixels(width, height, fill) {
     const canvas = h("canvas", { width, height });
     const image = new ImageData(width, height);
-    for (let i = 0; i < width * height; i++) image.data.set([...colour(i), 255], 4 * i);
+    for (let i = 0; i < width * height; i++) {
+      fill(image.data, 4 * i, i);
+      image.data[4 * i + 3] = 255;
+    }
     canvas.getContext("2d").putImageData(image, 0, 0);
     return canvas;
   }
 
   /** A picture, RGB planes of 0..255, as such a canvas. */
   function bitmap({ h: height, w: width, data }) {
-    const area = height * width;
-    return pixels(width, height, (i) => [data[i], data[area + i], data[2 * area + i]]);
+    return pixels(width, height, (bytes, at, i) => {
+      for (let c = 0; c < 3; c++) bytes[at + c] = data[c * height * width + i];
+    });
   }
 
   /** Values row by row in grey, black at 0, white at `top`. */
   function greys(values, width, height, top) {
-    return pixels(width, height, (i) => {
-      const grey = clip((255 * values[i]) / (top || 1), 0, 255);
-      return [grey, grey, grey];
+    return pixels(width, height, (bytes, at, i) => {
+      bytes.fill(clip((255 * values[i]) / (top || 1), 0, 255), at, at + 3);
     });
   }
 
