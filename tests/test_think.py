@@ -5,9 +5,10 @@ from contextlib import contextmanager
 
 import pytest
 import torch
+from conftest import ROOT
 from torch import nn
 
-from tools import think
+from tools import interactive, think
 from vggbook import build, receptive_field, to_dense
 from vggbook.book import export
 from vggbook.data import ShapesDataset
@@ -18,11 +19,16 @@ TYPES = {".js": "text/javascript", ".css": "text/css"}
 PAGE = """<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Think</title>
 <meta name="viewport" content="width=device-width">
 <link rel="icon" href="data:,"><link rel="stylesheet" href="think.css">{scripts}</head>
-<body><main><h1>Think</h1>
-<div class="think" data-view="{views}"><p>This needs JavaScript.</p></div></main></body></html>"""
-SCRIPTS = "".join(
-    f'<script src="{name}.js" defer></script>' for name in ("scenes", "scene", "net", "think")
-)
+<body><main><h1>Think</h1>{body}</main></body></html>"""
+BODY = '<div class="think" data-view="{views}"><p>This needs JavaScript.</p></div>'
+
+
+def page_with(views: str) -> str:
+    """A page with one instrument, and the scripts that the book gives to such a page."""
+    body = BODY.format(views=views)
+    names = [name.removeprefix("think/") for name in interactive.needed(body)[0]]
+    scripts = "".join(f'<script src="{name}" defer></script>' for name in names)
+    return PAGE.format(scripts=scripts, body=body)
 
 
 @contextmanager
@@ -39,7 +45,7 @@ def opened(browser, views: str = "layers occlusion testing", **context):
         name = route.request.url.removeprefix("http://think.test/")
         path = think.FOLDER / name
         if not name:
-            text = PAGE.format(scripts=SCRIPTS, views=views)
+            text = page_with(views)
             route.fulfill(body=text, content_type="text/html; charset=utf-8")
         elif route.request.url.startswith("http://think.test/") and path.is_file():
             kind = TYPES[path.suffix] + "; charset=utf-8"
@@ -523,7 +529,7 @@ def test_on_a_phone_nothing_is_cut(browser, wide, scheme):
 
 
 def test_it_works_from_disk(browser, tmp_path):
-    text = PAGE.format(scripts=SCRIPTS, views="layers")
+    text = page_with("layers")
     for path in think.FOLDER.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
@@ -532,6 +538,43 @@ def test_it_works_from_disk(browser, tmp_path):
     loaded(page)
     assert "The net says" in page.locator(".think-status").inner_text()
     page.close()
+
+
+# What the chapters and the page show, by their own text.
+SHOWN = {
+    "book/see_it_think.md": ["layers", "occlusion", "testing"],
+    "notebooks/01_architecture.ipynb": ["layers", "occlusion"],
+    "notebooks/02_receptive_field_and_parameters.ipynb": ["layers"],
+    "notebooks/06_multi_scale_testing.ipynb": ["testing"],
+}
+OF_A_VIEW = {
+    "layers": {"layers.js", "units.js", "sum.js"},
+    "occlusion": {"occlusion.js"},
+    "testing": {"testing.js", "scoremap.js"},
+}
+
+
+@pytest.mark.parametrize("place", SHOWN)
+def test_a_page_loads_the_views_that_it_shows(place):
+    """And no other's files; the net itself only when the reader asks."""
+    text = (ROOT / place).read_text(encoding="utf-8").replace('\\"', '"')
+    scripts, styles = interactive.needed(text)
+    loaded = {name.removeprefix("think/") for name in scripts if name.startswith("think/")}
+    files = {path.name for path in think.FOLDER.glob("*.js")}
+    others = [
+        name for view, names in OF_A_VIEW.items() if view not in SHOWN[place] for name in names
+    ]
+    assert loaded == files - {"net-D.js"} - set(others)
+    assert "think/think.css" in styles
+    assert interactive.needed("<p>think</p>") == ([], [])
+
+
+def test_each_script_is_short_and_says_what_it_is_for():
+    for path in think.FOLDER.glob("*.js"):
+        if path.name in ("net-D.js", "scenes.js"):  # numbers
+            continue
+        text = path.read_text(encoding="utf-8")
+        assert text.startswith("/* ") and len(text.splitlines()) <= 300, path.name
 
 
 def test_without_javascript_a_sentence_stands_there(browser):

@@ -61,7 +61,7 @@ def test_colours_between_the_scores_are_bilinear(browser, rows, columns, factor)
     with opened(browser) as page:
         found = page.evaluate(
             "([values, rows, columns, factor]) =>"
-            " Array.from(vggEngine().smooth(values, rows, columns, factor))",
+            " Array.from(vggThink.smooth(values, rows, columns, factor))",
             [values.flatten().tolist(), rows, columns, factor],
         )
     options = {"scale_factor": factor, "mode": "bilinear", "align_corners": False}
@@ -102,11 +102,11 @@ def test_each_score_lies_at_the_middle_of_its_window(browser, net):
                 assert f"Row {r}, column {c}:" in told.inner_text() and text in told.inner_text()
                 assert f"its field is {row.size} × {row.size}" in told.inner_text()
                 edges = {v for v in (left, left + 64) if 0 < v < Q}
-                scale = instrument(page, f"it.canvas.width / {Q}")
+                scale = instrument(page, f"it.hand.canvas.width / {Q}")
                 for edge in edges:  # the frame's white line, beside the dots
                     at = f"{edge * scale}, {(top + 10) * scale}"
                     pixel = instrument(
-                        page, f"[...it.canvas.getContext('2d').getImageData({at}, 1, 1).data]"
+                        page, f"[...it.hand.canvas.getContext('2d').getImageData({at}, 1, 1).data]"
                     )
                     assert min(pixel[:3]) > 240
 
@@ -124,8 +124,12 @@ def test_the_overlay_is_the_interpolated_map_and_nothing_where_no_score_is(brows
     want[inner] = 0.35 * picture[inner].mean(0) + 0.65 * tint
     with opened(browser, "testing") as page:
         mapped(page)
-        found = torch.tensor(instrument(page, "Array.from(it.overlaid().data)")).view(3, Q, Q)
-        shown = instrument(page, "[...it.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]")
+        found = torch.tensor(
+            instrument(page, "Array.from(it.view.scores.overlaid(it.picture).data)")
+        ).view(3, Q, Q)
+        shown = instrument(
+            page, "[...it.hand.canvas.getContext('2d').getImageData(0, 0, 1, 1).data]"
+        )
     assert float((found - want).abs().max()) < 2
     outside = torch.ones(Q, Q, dtype=torch.bool)
     outside[16:112, 16:112] = False
@@ -190,8 +194,8 @@ def test_numbers_stand_out_on_every_tile(browser):
             found = page.evaluate(
                 """(share) => {
                   const it = document.querySelector('.think').instrument;
-                  for (const posterior of it.map.positions) posterior.fill(share);
-                  it.showScores();
+                  for (const posterior of it.view.scores.map.positions) posterior.fill(share);
+                  it.view.scores.show();
                   const rgb = (text) => text.match(/[\\d.]+/g).map(Number);
                   return [...document.querySelectorAll('.think-scores button')].slice(0, 2)
                     .map((tile) => getComputedStyle(tile))
@@ -303,7 +307,7 @@ def test_a_vector_folded_into_a_square(browser, vectors, layer):
             page,
             "((c) => [...c.getContext('2d').getImageData("
             f"({strongest} % 16 + 0.5) * c.width / 16, (Math.floor({strongest} / 16) + 0.5)"
-            " * c.width / 16, 1, 1).data])(it.large)",
+            " * c.width / 16, 1, 1).data])(it.view.units.large)",
         )
         assert white[0] == 255  # the strongest unit
 
@@ -379,7 +383,7 @@ def dragged(page, start, end):
 
 
 def middle(page):
-    return instrument(page, "[it.shown().object.x, it.shown().object.y]")
+    return instrument(page, "[it.scene.object().x, it.scene.object().y]")
 
 
 def test_an_object_is_taken_where_it_is_touched(browser):
@@ -412,14 +416,14 @@ def test_an_object_leaves_the_picture_and_comes_back(browser):
         alike = page.evaluate(
             """() => {
               const it = document.querySelector('.think').instrument;
-              const scene = structuredClone(it.shown());
+              const scene = structuredClone(it.scene.scene());
               Object.assign(scene.object, { x: -40, y: -40 });
               const ground = vggScene.paint(vggScenes, scene, 64).data;
-              return it.picture(64).data.every((value, i) => value === ground[i]);
+              return it.scene.paint(64).data.every((value, i) => value === ground[i]);
             }"""
         )
         assert alike
-        radius = instrument(page, "it.shown().object.r")
+        radius = instrument(page, "it.scene.object().r")
         assert abs(middle(page)[0] + radius) < 1e-6  # no further than out of sight
         dragged(page, (0.5, 0.5), (0.5, 0.5))
         assert middle(page) == pytest.approx([0.5, 0.5], abs=0.01)
@@ -449,12 +453,12 @@ def test_drawing_by_key(browser):
         for key in ("ArrowRight", "ArrowRight", "ArrowDown"):
             page.locator(".think-picture").press(key)
         settled(page)
-        strokes = instrument(page, "it.strokes.map(({ x, y }) => [x, y])")
+        strokes = instrument(page, "it.scene.strokes.map(({ x, y }) => [x, y])")
         assert strokes == [[17 / 32, 0.5], [18 / 32, 0.5], [18 / 32, 17 / 32]]
         assert middle(page) == before
         page.get_by_role("button", name="As it was").click()
         settled(page)
-        assert instrument(page, "it.strokes.length") == 0
+        assert instrument(page, "it.scene.strokes.length") == 0
         assert page.get_by_label("draw over it").is_checked()  # and it still draws
 
 
@@ -594,3 +598,131 @@ def test_sliders_say_their_values(browser):
         settled(page)
         assert paint.get_attribute("aria-valuetext") == "its own"
         assert page.get_by_label("Size").get_attribute("aria-valuetext") == "100 %"
+
+
+# ---- what comes while something else is under way
+
+
+def test_a_late_sum_does_not_stand_under_another_layer(browser):
+    """Layers chosen one after the other, faster than the worker answers: the last one's line."""
+    with opened(browser, "layers") as page:
+        loaded(page)
+        page.evaluate(
+            """() => {
+              const layer = [...document.querySelectorAll('.think label')]
+                .find((label) => label.textContent === 'Layer').control;
+              for (const name of ['conv5_3', 'pool5']) {
+                layer.value = name;
+                layer.dispatchEvent(new Event('change'));
+              }
+            }"""
+        )
+        page.wait_for_timeout(500)
+        said = page.locator(".think-sum").inner_text()
+        assert said.startswith("pool5,") and "The largest of the units below it" in said
+
+
+def test_after_a_failed_question_the_next_picture_is_asked_for(browser):
+    """The picture changes while a question is under way that fails: the answer is the new one's."""
+    with opened(browser, "layers") as page:
+        loaded(page)
+        page.evaluate(
+            """() => {
+              const it = document.querySelector('.think').instrument;
+              const ask = vggThink.ask;
+              vggThink.ask = async () => {
+                vggThink.ask = ask;
+                it.refresh();
+                throw new Error('no answer');
+              };
+              it.refresh();
+            }"""
+        )
+        settled(page)
+        assert "The net says" in page.get_by_role("status").inner_text()
+
+
+def test_a_net_opened_after_a_sweep_has_its_own_occlusion(browser, tmp_path):
+    """The old net's map goes; the controls still show what was changed of the picture."""
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps(file_of("D") | {"name": "mine"}))
+    with opened(browser, "occlusion") as page:
+        loaded(page)
+        page.get_by_label("Size").fill("0.8")
+        page.get_by_label("Turn").fill("-45")
+        page.get_by_label("Paint").fill("120")
+        page.get_by_label("Outline").select_option("star")
+        settled(page)
+        page.get_by_role("button", name="Sweep").click()
+        page.wait_for_selector("text=worst place", timeout=60_000)
+        page.get_by_text("Open a net of your own").click()
+        page.get_by_label("File").set_input_files(path)
+        page.wait_for_selector("text=mine.json is open")
+        settled(page)
+        assert not page.locator(".think-scale").is_visible()
+        patch = instrument(
+            page,
+            "((c) => [...c.getContext('2d').getImageData(c.width / 2, c.width / 2, 1, 1).data])"
+            "(it.hand.canvas)",
+        )
+        assert patch == [128, 128, 128, 255]
+        for name, value, words in (
+            ("Size", "0.8", "80 %"),
+            ("Turn", "-45", "−45°"),
+            ("Paint", "120", "hue 120°"),
+        ):
+            slider = page.get_by_label(name)
+            assert slider.input_value() == value
+            assert slider.get_attribute("aria-valuetext") == words
+        assert page.get_by_label("Outline").locator("option:checked").inner_text() == "star"
+
+
+def test_the_crops_have_one_row_and_the_button_keeps_the_focus(browser):
+    with opened(browser, "testing") as page:
+        loaded(page)
+        button = page.get_by_role("button", name="50 crops")
+        for _ in range(2):
+            button.focus()
+            page.keyboard.press("Enter")
+            page.wait_for_function("(b) => b.disabled", arg=button.element_handle())
+            page.wait_for_function(
+                "(b) => !b.disabled", arg=button.element_handle(), timeout=120_000
+            )
+            assert button.evaluate("(b) => b === document.activeElement")
+        heads = page.locator(".think-parts tbody th").all_inner_texts()
+        assert heads == ["centre crop", "dense, 1 × 1 positions", "50 crops"]
+
+
+# ---- input that means something else
+
+
+def test_a_channel_is_a_whole_number(browser):
+    with opened(browser, "layers") as page:
+        loaded(page)
+        channel = page.get_by_role("spinbutton", name="Channel")
+        for typed, shown in (("4.6", "5"), ("-3", "0"), ("1e6", "7"), ("", "0")):
+            channel.fill(typed)
+            channel.press("Enter")
+            page.wait_for_function(
+                "(part) => document.querySelector('.think-sum').textContent.startsWith(part)",
+                arg=f"conv1_1, channel {shown},",
+            )
+            assert channel.input_value() == shown
+        assert "The net says" in page.get_by_role("status").inner_text()
+
+
+def test_the_object_moves_by_the_main_button_and_by_plain_arrows(browser):
+    """A press of the right button opens a menu, Alt and an arrow go back a page."""
+    with opened(browser, "layers") as page:
+        loaded(page)
+        before = middle(page)
+        picture = page.locator(".think-picture")
+        picture.click(button="right", position={"x": 20, "y": 20})
+        page.mouse.move(300, 300)
+        for keys in ("Control+ArrowLeft", "Alt+ArrowUp", "Meta+ArrowDown"):
+            picture.press(keys)
+        settled(page)
+        assert middle(page) == before
+        picture.press("ArrowLeft")
+        settled(page)
+        assert middle(page) == pytest.approx([before[0] - 1 / 32, before[1]])

@@ -95,7 +95,10 @@
   /** A copy of the scene whose object lies, reaches and points as asked; its texture moves and turns with it. */
   function changed(scene, { x, y, size = 1, turn = 0, shape, texture, dark, light }) {
     const old = scene.object;
-    const object = { ...old, x: x ?? old.x, y: y ?? old.y, r: old.r * size, angle: old.angle + turn, lean: old.lean + turn, k: old.k / size };
+    const object = {
+      ...old, x: x ?? old.x, y: y ?? old.y, r: old.r * size, angle: old.angle + turn, lean: old.lean + turn, k: old.k / size,
+      shape: shape ?? old.shape, texture: texture ?? old.texture, dark: dark ?? old.dark, light: light ?? old.light,
+    };
     // the phases at the object's centre stay
     const phase = (o) => [
       o.k * (Math.cos(o.lean) * o.x + Math.sin(o.lean) * o.y),
@@ -105,7 +108,7 @@
     const after = phase(object);
     object.u = old.u + before[0] - after[0];
     object.v = old.v + before[1] - after[1];
-    return { ...scene, object: { ...object, shape: shape ?? old.shape, texture: texture ?? old.texture, dark: dark ?? old.dark, light: light ?? old.light } };
+    return { ...scene, object };
   }
 
   const GRID = 64; // points a side, to count areas
