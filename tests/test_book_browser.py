@@ -524,6 +524,21 @@ def test_the_first_column_of_a_wide_table_stays_on_a_phone(browser, base):
     assert wide >= 2 and wrong == []
 
 
+def test_a_verdict_is_seen_on_a_phone_without_scrolling(browser, base, html):
+    """A table with a column of verdicts is not wider than the page."""
+    pages = [p for p in CHAPTERS if ">verdict</th>" in (html / p).read_text(encoding="utf-8")]
+    context = browser.new_context(**VIEWS["phone"])
+    judged, wide = 0, []
+    for page in pages:
+        p, _ = visit(context, base, page)
+        for table in p.query_selector_all("main article table:has(th:text-is('verdict'))"):
+            judged += 1
+            wide += [f"{page}: {table.inner_text()[:60]}"] * table.evaluate(SCROLLER)
+        p.close()
+    context.close()
+    assert judged >= 4 and wide == []
+
+
 def test_code_that_scrolls_is_reached_by_keyboard(browser, base):
     """On a phone, also in what was folded when the page was opened."""
     p, _ = visit(browser.new_context(**VIEWS["phone"]), base, CHAPTERS[0])
