@@ -217,7 +217,7 @@
     function renderTable() {
       const head = ["layer", "kind", "output", "parameters", "million MACs", "MB", "receptive field"];
       const line = (r) => h("tr", { "data-layer": r.name },
-        h("th", { scope: "row" }, r.name), h("td", {}, r.kind), h("td", {}, r.shape.join(" x ")),
+        h("th", { scope: "row" }, r.name), h("td", {}, r.kind), h("td", {}, r.shape.join(` ${times} `)),
         ...[count(r.params), fixed(r.macs / 1e6, 1), fixed(r.bytes / 1e6, 2), count(r.field.size)].map((t) => h("td", {}, t)));
       table.setAttribute("aria-label", `Layers of ${state.shown}`);
       table.replaceChildren(h("table", {},
