@@ -1,4 +1,4 @@
-"""Would the chapters hold on another processor? python -m tools.rounding 05 09 10
+"""Would the chapters hold on another processor? python -m tools.rounding 05 09
 
 Processors add in other orders: wider registers, other kernels, more threads. The last bits differ,
 and a training that starts alike ends elsewhere, as with another seed. So a chapter's statistical
