@@ -57,7 +57,8 @@ def walk(notebook: Path, threads: int, variables: dict[str, str], folder: Path) 
         env=clean(threads) | variables,
         stdin=lifeline(),
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
         check=False,
     )
     if not output.exists():
