@@ -6,7 +6,8 @@ from conftest import ROOT
 from nbformat import v4
 
 from tools import rounding
-from tools.notebook import pick
+from tools.notebook import METADATA, pick
+from vggbook.book import bands, profiles
 
 FARTHEST = rounding.roundings()[0]
 
@@ -24,6 +25,21 @@ def test_what_a_run_missed(tmp_path):
     assert found == ["a net did not learn. Training has luck in it", "AssertionError: 3 > 4"]
     shown = v4.new_output("display_data", {"text/plain": "fine"})
     assert rounding.missed(executed(tmp_path / "b.ipynb", shown)) == []
+
+
+def test_a_run_that_does_not_end_is_no_good_run(tmp_path):
+    dies = v4.new_code_cell("import os\nos._exit(1)")
+    notebook = tmp_path / "99_dies.ipynb"
+    nbformat.write(v4.new_notebook(cells=[dies], metadata=METADATA), notebook)
+    with pytest.raises(RuntimeError, match=r"99_dies\.ipynb did not run to its end"):
+        rounding.walk(notebook, *FARTHEST, tmp_path / "out")
+
+
+def test_a_missed_band_is_found_in_the_words_that_the_book_prints(tmp_path, capsys):
+    bands.expect(False, "a net did not learn", profiles.load("cpu"))
+    printed = v4.new_output("stream", text=capsys.readouterr().out)
+    [found] = rounding.missed(executed(tmp_path / "a.ipynb", printed))
+    assert found.startswith("a net did not learn. ")
 
 
 def test_no_two_roundings_are_alike():
